@@ -1,0 +1,279 @@
+package flow
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"net/netip"
+	"strconv"
+	"time"
+	"unicode/utf8"
+)
+
+// TimeFormat is how times stand in JSON: RFC 3339 in UTC with six fraction
+// digits, so that text sorts as time does.
+const TimeFormat = "2006-01-02T15:04:05.000000Z07:00"
+
+type jsonExchange struct {
+	ID       string      `json:"id"`
+	Session  string      `json:"session"`
+	Source   Source      `json:"source"`
+	Kind     string      `json:"kind"`
+	State    string      `json:"state"`
+	Started  string      `json:"started"`
+	Duration *float64    `json:"duration_ms"`
+	Process  *Process    `json:"process"`
+	Conn     jsonConn    `json:"conn"`
+	Request  *jsonPart   `json:"request,omitempty"`
+	Response *jsonPart   `json:"response,omitempty"`
+	Bytes    *jsonBytes  `json:"bytes,omitempty"`
+	DNS      *jsonDNS    `json:"dns,omitempty"`
+	Timings  jsonTimings `json:"timings"`
+	Redacted int         `json:"redacted"`
+	Error    *Error      `json:"error"`
+	Marks    []jsonNote  `json:"marks,omitempty"`
+
+	Events   []jsonPiece `json:"events,omitempty"`
+	Messages []jsonPiece `json:"messages,omitempty"`
+}
+
+type jsonConn struct {
+	ID          string `json:"id"`
+	Src         string `json:"src,omitempty"`
+	Dst         string `json:"dst,omitempty"`
+	Host        string `json:"host,omitempty"`
+	SNI         string `json:"sni,omitempty"`
+	ALPN        string `json:"alpn,omitempty"`
+	TLS         string `json:"tls,omitempty"`
+	Protocol    string `json:"protocol,omitempty"`
+	Decrypted   bool   `json:"decrypted"`
+	Opaque      string `json:"opaque,omitempty"`
+	Child       *TLS   `json:"child_tls,omitempty"`
+	Upstream    *TLS   `json:"upstream_tls,omitempty"`
+	ClientEnded string `json:"client_end,omitempty"`
+	ServerEnded string `json:"server_end,omitempty"`
+}
+
+type jsonPart struct {
+	Method      string       `json:"method,omitempty"`
+	Scheme      string       `json:"scheme,omitempty"`
+	Host        string       `json:"host,omitempty"`
+	Port        int          `json:"port,omitempty"`
+	Path        string       `json:"path,omitempty"`
+	Status      int          `json:"status,omitempty"`
+	Reason      string       `json:"reason,omitempty"`
+	Version     string       `json:"http_version,omitempty"`
+	Headers     *[][2]string `json:"headers,omitempty"`
+	Trailers    [][2]string  `json:"trailers,omitempty"`
+	BodySize    *int64       `json:"body_size,omitempty"`
+	BodySHA256  *string      `json:"body_sha256"`
+	Encoding    string       `json:"content_encoding,omitempty"`
+	DecodedSize *int64       `json:"decoded_size,omitempty"`
+	Truncated   bool         `json:"truncated,omitempty"`
+	ContentType string       `json:"content_type,omitempty"`
+	Streaming   bool         `json:"streaming,omitempty"`
+	Events      *int64       `json:"events,omitempty"`
+	Body        any          `json:"body,omitempty"`
+	Provisional []jsonPart   `json:"informational,omitempty"`
+}
+
+type jsonBytes struct {
+	Sent     int64 `json:"sent"`
+	Received int64 `json:"received"`
+}
+
+type jsonDNS struct {
+	Name    string   `json:"name"`
+	Type    string   `json:"type"`
+	Rcode   string   `json:"rcode"`
+	Answers []string `json:"answers"`
+}
+
+type jsonTimings struct {
+	DNS        *float64 `json:"dns,omitempty"`
+	Connect    *float64 `json:"connect,omitempty"`
+	SSL        *float64 `json:"ssl,omitempty"`
+	Send       *float64 `json:"send,omitempty"`
+	Wait       *float64 `json:"wait,omitempty"`
+	Receive    *float64 `json:"receive,omitempty"`
+	FirstEvent *float64 `json:"first_event,omitempty"`
+}
+
+type jsonNote struct {
+	At string `json:"at"`
+	*Error
+}
+
+type jsonPiece struct {
+	AtMS   float64 `json:"at_ms"`
+	Event  string  `json:"event,omitempty"`
+	ID     string  `json:"id,omitempty"`
+	Retry  string  `json:"retry,omitempty"`
+	Dir    string  `json:"dir,omitempty"`
+	Opcode *uint8  `json:"opcode,omitempty"`
+	Size   *int64  `json:"size,omitempty"`
+	SHA256 *string `json:"sha256,omitempty"`
+	Data   any     `json:"data"`
+}
+
+// MarshalJSON writes the object of `flows list --json` (docs/cli.md).
+func (x *Exchange) MarshalJSON() ([]byte, error) { return json.Marshal(x.json()) }
+
+// MarshalJSON writes the object of `flows show --json`: that of the list with
+// bodies, events and messages.
+func (d *Detail) MarshalJSON() ([]byte, error) {
+	j := d.json()
+	if j.Request != nil {
+		j.Request.Body = bodyValue(d.RequestBody)
+	}
+	if j.Response != nil {
+		j.Response.Body = bodyValue(d.ResponseBody)
+	}
+	for _, p := range d.Events {
+		e := ParseSSE(p.Data)
+		name := e.Event
+		if name == "" {
+			name = "message"
+		}
+		j.Events = append(j.Events, jsonPiece{AtMS: *ms(p.At.Sub(d.Started)), Event: name, ID: e.ID, Retry: e.Retry, Data: TextValue(e.Data)})
+	}
+	for _, p := range d.Messages {
+		m := jsonPiece{AtMS: *ms(p.At.Sub(d.Started)), Dir: p.Side.Dir(), Size: &p.Size, Data: bodyValue(p.Data)}
+		if d.Kind == KindWebSocket {
+			m.Opcode = &p.Opcode
+		}
+		if p.HasSum {
+			s := hex.EncodeToString(p.SHA256[:])
+			m.SHA256 = &s
+		}
+		j.Messages = append(j.Messages, m)
+	}
+	return json.Marshal(j)
+}
+
+func (x *Exchange) json() *jsonExchange {
+	j := &jsonExchange{
+		ID: strconv.FormatInt(x.ID, 10), Session: x.Session, Source: x.Conn.Source,
+		Kind: x.Kind, State: x.State, Started: x.Started.UTC().Format(TimeFormat),
+		Process: x.Conn.Process, Conn: x.Conn.json(),
+		Request: x.Request.json(true), Response: x.Response.json(false),
+		Redacted: x.Redacted, Error: x.Error,
+	}
+	if !x.Ended.IsZero() {
+		j.Duration = ms(x.Duration())
+	}
+	if x.Kind == KindTCP || x.Kind == KindUDP {
+		j.Bytes = &jsonBytes{x.Conn.Sent, x.Conn.Received}
+	}
+	if d := x.DNS; d != nil {
+		j.DNS = &jsonDNS{d.Name, d.Type, d.Rcode, d.Answers}
+	}
+	t := x.Timings()
+	j.Timings = jsonTimings{ms(t.DNS), ms(t.Connect), ms(t.SSL), ms(t.Send), ms(t.Wait), ms(t.Receive), ms(t.FirstEvent)}
+	for _, n := range x.Marks {
+		j.Marks = append(j.Marks, jsonNote{n.At.UTC().Format(TimeFormat), n.Error})
+	}
+	return j
+}
+
+func (c *Conn) json() jsonConn {
+	j := jsonConn{
+		ID: strconv.FormatInt(c.ID, 10), Src: addr(c.Src), Dst: addr(c.Dst), Host: c.Host,
+		SNI: c.Child.SNI, ALPN: c.Child.ALPN, TLS: c.Child.Version,
+		Protocol: c.Protocol, Decrypted: c.Decrypted, Opaque: c.Opaque,
+	}
+	if !c.Ended.IsZero() {
+		j.ClientEnded, j.ServerEnded = c.ChildEnd.String(), c.SrvEnd.String()
+	}
+	if c.Child.Version != "" || c.Child.SNI != "" {
+		j.Child = &c.Child
+	}
+	if c.Upstream.Version != "" || c.Upstream.Verdict != "" {
+		j.Upstream = &c.Upstream
+	}
+	return j
+}
+
+func (p *Part) json(request bool) *jsonPart {
+	if p == nil {
+		return nil
+	}
+	j := &jsonPart{ContentType: p.ContentType}
+	if h := p.Head; h != nil {
+		if request {
+			j.Method, j.Scheme, j.Host, j.Port, j.Path = h.Method, h.Scheme, h.Host, h.Port, h.Path
+		} else {
+			j.Status, j.Reason, j.Streaming = h.Status, h.Reason, h.Streaming
+		}
+		j.Version = h.Version
+		fs := Pairs(h.Fields)
+		j.Headers = &fs
+	}
+	if b := p.Body; b != nil {
+		j.BodySize, j.Encoding, j.Truncated = &b.Size, b.Encoding, b.Truncated || b.Cut
+		if !p.Withheld {
+			s := hex.EncodeToString(b.SHA256[:])
+			j.BodySHA256 = &s
+		}
+		if b.Encoding != "" {
+			j.DecodedSize = &b.Decoded
+		}
+		if b.Events > 0 || j.Streaming {
+			j.Events = &b.Events
+		}
+		if len(b.Trailers) > 0 {
+			j.Trailers = Pairs(b.Trailers)
+		}
+	}
+	for _, h := range p.Informational {
+		j.Provisional = append(j.Provisional, *(&Part{Head: h}).json(false))
+	}
+	return j
+}
+
+// Pairs returns fields as the pairs that stand in JSON, never nil.
+func Pairs(fs []Field) [][2]string {
+	ps := make([][2]string, 0, len(fs))
+	for _, f := range fs {
+		ps = append(ps, [2]string{f.Name, f.Value})
+	}
+	return ps
+}
+
+// bodyValue returns what stands for a body in JSON: nil for none, the JSON
+// value itself where it is one, a string for text, {"base64": …} for the rest.
+func bodyValue(p []byte) any {
+	if len(p) == 0 {
+		return nil
+	}
+	if utf8.Valid(p) {
+		return TextValue(string(p))
+	}
+	return map[string]string{"base64": base64.StdEncoding.EncodeToString(p)}
+}
+
+// TextValue returns s as raw JSON where it is one JSON value, and the string
+// itself otherwise. Numbers keep their text.
+func TextValue(s string) any {
+	if b := bytes.TrimSpace([]byte(s)); len(b) > 0 && json.Valid(b) {
+		return json.RawMessage(b)
+	}
+	return s
+}
+
+func addr(a netip.AddrPort) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.String()
+}
+
+// ms returns d in milliseconds with microsecond resolution, nil if negative.
+func ms(d time.Duration) *float64 {
+	if d < 0 {
+		return nil
+	}
+	f := float64(d.Microseconds()) / 1000
+	return &f
+}
