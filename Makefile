@@ -1,0 +1,50 @@
+# make demo   builds trace and shows it on a local server
+# make test   everything that continuous integration checks
+# CONTRIBUTORS: docs/architecture.md says how the house is built.
+
+GO          ?= go
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+PREFIX      ?= $(HOME)/.local
+VERSION     := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS     := -s -w -X main.version=$(VERSION)
+FUZZTIME    ?= 60s
+
+# The race detector needs cgo and a C compiler; without one the tests run
+# plainly, and say so.
+RACE := $(shell command -v gcc >/dev/null 2>&1 && echo -race)
+
+.PHONY: build test demo bench fuzz lint cover install clean
+
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/trace ./cmd/trace
+
+test: build lint
+	@$(if $(RACE),,echo 'no C compiler found: tests run without the race detector')
+	@mkdir -p bin && $(GO) build -o bin/testreport ./cmd/testreport
+	$(GO) test $(RACE) -json -timeout 15m ./... 2>&1 | bin/testreport
+
+lint:
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+
+demo: build
+	@$(GO) run ./cmd/demo bin/trace
+
+bench:
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+fuzz:
+	@for p in $$($(GO) list ./...); do \
+		for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz' || true); do \
+			echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p || exit 1; \
+		done; \
+	done
+
+cover:
+	$(GO) test -coverprofile coverage.out ./... && $(GO) tool cover -func coverage.out | tail -n 1
+
+install: build
+	install -D -m 0755 bin/trace $(DESTDIR)$(PREFIX)/bin/trace
+
+clean:
+	rm -rf bin coverage.out
