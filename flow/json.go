@@ -2,6 +2,7 @@ package flow
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -31,11 +32,11 @@ type jsonExchange struct {
 	DNS      *jsonDNS    `json:"dns,omitempty"`
 	Timings  jsonTimings `json:"timings"`
 	Redacted int         `json:"redacted"`
-	Error    *Error      `json:"error"`
+	Error    *jsonError  `json:"error"`
 	Marks    []jsonNote  `json:"marks,omitempty"`
 
-	Events   []jsonPiece `json:"events,omitempty"`
-	Messages []jsonPiece `json:"messages,omitempty"`
+	Events   []jsonEvent   `json:"events,omitempty"`
+	Messages []jsonMessage `json:"messages,omitempty"`
 }
 
 type jsonConn struct {
@@ -70,11 +71,12 @@ type jsonPart struct {
 	BodySHA256  *string      `json:"body_sha256"`
 	Encoding    string       `json:"content_encoding,omitempty"`
 	DecodedSize *int64       `json:"decoded_size,omitempty"`
+	KeptSize    *int64       `json:"kept_size,omitempty"` // decoded bytes kept, where that is not all
 	Truncated   bool         `json:"truncated,omitempty"`
 	ContentType string       `json:"content_type,omitempty"`
 	Streaming   bool         `json:"streaming,omitempty"`
 	Events      *int64       `json:"events,omitempty"`
-	Body        any          `json:"body,omitempty"`
+	Body        *any         `json:"body,omitempty"` // of a Detail: never absent, null for none
 	Provisional []jsonPart   `json:"informational,omitempty"`
 }
 
@@ -100,57 +102,83 @@ type jsonTimings struct {
 	FirstEvent *float64 `json:"first_event,omitempty"`
 }
 
-type jsonNote struct {
-	At string `json:"at"`
-	*Error
+// jsonError is Error with all its keys, so that a script may ask for each.
+type jsonError struct {
+	Where   Where  `json:"where"`
+	Code    string `json:"code"`
+	Message string `json:"message"`
+	Hint    string `json:"hint"`
 }
 
-type jsonPiece struct {
+type jsonNote struct {
+	At string `json:"at"`
+	jsonError
+}
+
+type jsonEvent struct {
+	AtMS  float64 `json:"at_ms"`
+	Event string  `json:"event"`
+	ID    string  `json:"id,omitempty"`
+	Retry string  `json:"retry,omitempty"`
+	Data  any     `json:"data"`
+}
+
+type jsonMessage struct {
+	Dir    string  `json:"dir"`
+	Opcode *uint8  `json:"opcode,omitempty"` // of a websocket
+	Size   int64   `json:"size"`
+	SHA256 *string `json:"sha256"` // null where redaction changed it, or of a piece of an opaque connection
 	AtMS   float64 `json:"at_ms"`
-	Event  string  `json:"event,omitempty"`
-	ID     string  `json:"id,omitempty"`
-	Retry  string  `json:"retry,omitempty"`
-	Dir    string  `json:"dir,omitempty"`
-	Opcode *uint8  `json:"opcode,omitempty"`
-	Size   *int64  `json:"size,omitempty"`
-	SHA256 *string `json:"sha256,omitempty"`
 	Data   any     `json:"data"`
 }
 
 // MarshalJSON writes the object of `flows list --json` (docs/cli.md).
-func (x *Exchange) MarshalJSON() ([]byte, error) { return json.Marshal(x.json()) }
+func (x *Exchange) MarshalJSON() ([]byte, error) { return MarshalJSON(x.json()) }
+
+// MarshalJSON encodes v as json.Marshal does but leaves '<', '>' and '&' as
+// they are: what was captured is shown as it was, nothing of ours is HTML.
+func MarshalJSON(v any) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+}
 
 // MarshalJSON writes the object of `flows show --json`: that of the list with
 // bodies, events and messages.
 func (d *Detail) MarshalJSON() ([]byte, error) {
 	j := d.json()
 	if j.Request != nil {
-		j.Request.Body = bodyValue(d.RequestBody)
+		j.Request.Body = new(BodyValue(d.RequestBody))
 	}
 	if j.Response != nil {
-		j.Response.Body = bodyValue(d.ResponseBody)
+		j.Response.Body = new(BodyValue(d.ResponseBody))
 	}
 	for _, p := range d.Events {
 		e := ParseSSE(p.Data)
-		name := e.Event
-		if name == "" {
-			name = "message"
+		if !e.Dispatched {
+			continue // a comment or a lone field: not an event
 		}
-		j.Events = append(j.Events, jsonPiece{AtMS: *ms(p.At.Sub(d.Started)), Event: name, ID: e.ID, Retry: e.Retry, Data: TextValue(e.Data)})
+		j.Events = append(j.Events, jsonEvent{d.since(p.At), cmp.Or(e.Event, "message"), e.ID, e.Retry, TextValue(e.Data)})
 	}
 	for _, p := range d.Messages {
-		m := jsonPiece{AtMS: *ms(p.At.Sub(d.Started)), Dir: p.Side.Dir(), Size: &p.Size, Data: bodyValue(p.Data)}
+		m := jsonMessage{Dir: p.Side.Dir(), Size: p.Size, AtMS: d.since(p.At), Data: BodyValue(p.Data)}
 		if d.Kind == KindWebSocket {
 			m.Opcode = &p.Opcode
 		}
 		if p.HasSum {
-			s := hex.EncodeToString(p.SHA256[:])
-			m.SHA256 = &s
+			m.SHA256 = new(hex.EncodeToString(p.SHA256[:]))
 		}
 		j.Messages = append(j.Messages, m)
 	}
-	return json.Marshal(j)
+	return MarshalJSON(j)
 }
+
+// since returns the milliseconds from the start of x to t, not negative.
+func (x *Exchange) since(t time.Time) float64 { return *ms(max(0, t.Sub(x.Started))) }
 
 func (x *Exchange) json() *jsonExchange {
 	j := &jsonExchange{
@@ -158,7 +186,7 @@ func (x *Exchange) json() *jsonExchange {
 		Kind: x.Kind, State: x.State, Started: x.Started.UTC().Format(TimeFormat),
 		Process: x.Conn.Process, Conn: x.Conn.json(),
 		Request: x.Request.json(true), Response: x.Response.json(false),
-		Redacted: x.Redacted, Error: x.Error,
+		Redacted: x.Redacted, Error: x.Error.json(),
 	}
 	if !x.Ended.IsZero() {
 		j.Duration = ms(x.Duration())
@@ -172,9 +200,18 @@ func (x *Exchange) json() *jsonExchange {
 	t := x.Timings()
 	j.Timings = jsonTimings{ms(t.DNS), ms(t.Connect), ms(t.SSL), ms(t.Send), ms(t.Wait), ms(t.Receive), ms(t.FirstEvent)}
 	for _, n := range x.Marks {
-		j.Marks = append(j.Marks, jsonNote{n.At.UTC().Format(TimeFormat), n.Error})
+		if n.Error != nil {
+			j.Marks = append(j.Marks, jsonNote{n.At.UTC().Format(TimeFormat), *n.Error.json()})
+		}
 	}
 	return j
+}
+
+func (e *Error) json() *jsonError {
+	if e == nil {
+		return nil
+	}
+	return &jsonError{e.Where, e.Code, e.Message, e.Hint}
 }
 
 func (c *Conn) json() jsonConn {
@@ -219,6 +256,9 @@ func (p *Part) json(request bool) *jsonPart {
 		if b.Encoding != "" {
 			j.DecodedSize = &b.Decoded
 		}
+		if b.Truncated {
+			j.KeptSize = &b.Kept
+		}
 		if b.Events > 0 || j.Streaming {
 			j.Events = &b.Events
 		}
@@ -241,9 +281,9 @@ func Pairs(fs []Field) [][2]string {
 	return ps
 }
 
-// bodyValue returns what stands for a body in JSON: nil for none, the JSON
+// BodyValue returns what stands for a body in JSON: nil for none, the JSON
 // value itself where it is one, a string for text, {"base64": …} for the rest.
-func bodyValue(p []byte) any {
+func BodyValue(p []byte) any {
 	if len(p) == 0 {
 		return nil
 	}
@@ -253,13 +293,39 @@ func bodyValue(p []byte) any {
 	return map[string]string{"base64": base64.StdEncoding.EncodeToString(p)}
 }
 
+// maxDepth is how deeply nested a value may be to stand as JSON in our JSON.
+// jq 1.6 gives up on the whole input at 256, Python at about 1000: one hostile
+// body must not cost a consumer the rest of the record.
+const maxDepth = 200
+
 // TextValue returns s as raw JSON where it is one JSON value, and the string
 // itself otherwise. Numbers keep their text.
 func TextValue(s string) any {
-	if b := bytes.TrimSpace([]byte(s)); len(b) > 0 && json.Valid(b) {
+	b := bytes.TrimSpace([]byte(s))
+	if len(b) > 0 && utf8.Valid(b) && json.Valid(b) && depth(b) <= maxDepth {
 		return json.RawMessage(b)
 	}
 	return s
+}
+
+// depth returns the deepest nesting of the valid JSON text b.
+func depth(b []byte) int {
+	deepest, now, quoted := 0, 0, false
+	for i := 0; i < len(b); i++ {
+		switch c := b[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+		case c == '{', c == '[':
+			now++
+			deepest = max(deepest, now)
+		case c == '}', c == ']':
+			now--
+		}
+	}
+	return deepest
 }
 
 func addr(a netip.AddrPort) string {
