@@ -1,0 +1,334 @@
+package export
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"trace/flow"
+)
+
+// A JSONL writes the live event log: JSON lines that a jq filter or a script
+// can read while the run goes on (docs/jsonl.md is the vocabulary).
+//
+// Call [JSONL.Meta] first, then the method that fits each thing that happens
+// to a flow, in any order between flows. The order of the lines of one flow is
+// kept here: a request stands before its answer, events stand before the one
+// line that ends the flow, and a step that was left out is made up for. W gets
+// each line in one Write, so that nothing but a crash in the middle of a write
+// leaves half a line.
+//
+// Not safe for concurrent use. The first error of W or Body ends the log:
+// methods return it from then on.
+type JSONL struct {
+	W io.Writer
+	// Body returns a decoded body as far as it is there. The log keeps nothing
+	// of it beyond the call.
+	Body func(id int64, side flow.Side) ([]byte, error)
+
+	session flow.Session
+	seq     int64
+	err     error
+	flows   map[int64]*progress
+	conns   map[int64]connState
+}
+
+// connState says which lines of a connection are written.
+type connState uint8
+
+const (
+	connOpened connState = iota + 1
+	connClosed
+)
+
+// progress is what has been written of one flow.
+type progress struct {
+	requested bool
+	responded bool
+	done      bool
+	held      []flow.Piece // the first is partial, the rest wait behind it
+	index     int          // events, or pieces of a connection, written
+	bytes     [2]int64     // of an opaque connection, per side
+	said      map[string]bool
+}
+
+// finished stands for every flow that is over: a late step must not write
+// after the end, and nothing else need be remembered of it.
+var finished = &progress{done: true}
+
+// Meta writes the first line: what this file is.
+func (l *JSONL) Meta(s flow.Session) error {
+	l.session = s
+	return l.write(&metaLine{V: 1, Tool: "trace", Version: s.Version, Started: stamp(s.Started), HostOS: hostOS}, "meta", s.Started)
+}
+
+// Opened says that x has begun. A request is not written yet: its body may
+// still be on the way.
+func (l *JSONL) Opened(x *flow.Exchange) error {
+	l.introduce(x)
+	return l.Noted(x)
+}
+
+// Requested says that the request of x is complete.
+func (l *JSONL) Requested(x *flow.Exchange) error {
+	p := l.progress(x)
+	if p.requested || p.done || x.Request == nil || x.Request.Head == nil {
+		return l.err
+	}
+	p.requested = true
+	l.introduce(x)
+	body, err := l.body(x, flow.Client)
+	if err != nil {
+		return err
+	}
+	return l.write(requestOf(x, body), "request", x.Started, x.ID, x.Conn.ID)
+}
+
+// Responded says that the head of the final answer has come. A request whose
+// body has not ended is written now, with what there is of it.
+func (l *JSONL) Responded(x *flow.Exchange) error {
+	p := l.progress(x)
+	if p.responded || p.done || x.Response == nil || x.Response.Head == nil {
+		return l.err
+	}
+	l.Requested(x)
+	p.responded = true
+	return l.write(responseHeadOf(x), "response_headers", x.Responded, x.ID, x.Conn.ID)
+}
+
+// Streamed says that piece of x has passed: an event of its event stream, or
+// bytes of an opaque connection. A partial piece is held back until its end is
+// known, and the pieces after it wait for it: a line cannot be taken back.
+func (l *JSONL) Streamed(x *flow.Exchange, piece flow.Piece) error {
+	p := l.progress(x)
+	if p.done {
+		return l.err
+	}
+	l.introduce(x)
+	l.Responded(x)
+	if i := slices.IndexFunc(p.held, func(q flow.Piece) bool { return q.Index == piece.Index }); i >= 0 {
+		p.held[i] = piece
+	} else {
+		p.held = append(p.held, piece)
+	}
+	l.release(x, p, false)
+	return l.err
+}
+
+// Noted says that x has a mark more.
+func (l *JSONL) Noted(x *flow.Exchange) error {
+	p := l.progress(x)
+	if p.done {
+		return l.err
+	}
+	for _, n := range x.Marks {
+		l.trouble(x, p, n.Error, n.At, false)
+	}
+	return l.err
+}
+
+// Done says that x is over, and writes what is missing of it: for an HTTP flow
+// that ends with exactly one response or stream_end.
+func (l *JSONL) Done(x *flow.Exchange) error {
+	p := l.progress(x)
+	if p.done {
+		return l.err
+	}
+	l.introduce(x)
+	l.Requested(x)
+	l.Responded(x)
+	l.release(x, p, true)
+	l.Noted(x)
+	at := x.Ended
+	if at.IsZero() {
+		at = lastSeen(x)
+	}
+	l.trouble(x, p, x.Error, at, x.State == flow.StateFailed)
+	switch {
+	case x.Request != nil:
+		l.terminal(x, p, at)
+	case x.DNS != nil:
+		l.write(dnsOf(x), "dns", at, x.ID, x.Conn.ID)
+	default:
+		l.rest(x, p, at)
+	}
+	l.flows[x.ID] = finished
+	if !x.Conn.Ended.IsZero() && x.DNS == nil {
+		l.ConnClosed(&x.Conn)
+	}
+	return l.err
+}
+
+// ConnClosed says that a connection is over.
+func (l *JSONL) ConnClosed(c *flow.Conn) error {
+	if c.ID == 0 || l.conns[c.ID] == connClosed {
+		return l.err
+	}
+	l.connOpen(c)
+	l.conns[c.ID] = connClosed
+	return l.write(connCloseOf(c), "connection_close", c.Ended, 0, c.ID)
+}
+
+// Gap says that the record itself lost something.
+func (l *JSONL) Gap(at time.Time, e *flow.Error) error {
+	return l.write(&dropLine{Reason: e.Message}, "drop", at)
+}
+
+// introduce writes the connection of x before its first flow. A DNS query is
+// a flow by itself.
+func (l *JSONL) introduce(x *flow.Exchange) {
+	if x.DNS == nil && x.Kind != flow.KindDNS {
+		l.connOpen(&x.Conn)
+	}
+}
+
+func (l *JSONL) connOpen(c *flow.Conn) {
+	if c.ID == 0 || l.conns[c.ID] != 0 {
+		return
+	}
+	if l.conns == nil {
+		l.conns = make(map[int64]connState)
+	}
+	l.conns[c.ID] = connOpened
+	l.write(connOpenOf(c), "connection_open", c.Started, 0, c.ID)
+}
+
+// release writes the held pieces that need not wait, or all of them.
+func (l *JSONL) release(x *flow.Exchange, p *progress, all bool) {
+	n := 0
+	for n < len(p.held) && (all || !p.held[n].Partial) {
+		l.piece(x, p, &p.held[n])
+		n++
+	}
+	p.held = slices.Delete(p.held, 0, n)
+}
+
+// piece writes one piece.
+func (l *JSONL) piece(x *flow.Exchange, p *progress, piece *flow.Piece) {
+	if x.Request == nil {
+		p.bytes[piece.Side] += piece.Size
+		if x.Kind == flow.KindUDP {
+			l.write(&udpLine{Dir: direction(piece.Side), Size: piece.Size}, "udp", piece.At, x.ID, x.Conn.ID)
+			return
+		}
+		l.write(tcpOf(x, piece), "tcp", piece.At, x.ID, x.Conn.ID)
+		return
+	}
+	line := sseOf(x, piece)
+	if line == nil {
+		return // a comment that keeps the connection alive
+	}
+	line.Index = p.index
+	p.index++
+	l.write(line, "sse", piece.At, x.ID, x.Conn.ID)
+}
+
+// rest tells the bytes of an opaque connection that were counted and not
+// kept, so that the sizes of its lines add up to what passed.
+func (l *JSONL) rest(x *flow.Exchange, p *progress, at time.Time) {
+	if x.Ordinal > 1 {
+		return // the connection's counters hold other flows too
+	}
+	for side, total := range [2]int64{x.Conn.Sent, x.Conn.Received} {
+		if n := total - p.bytes[side]; n > 0 {
+			l.piece(x, p, &flow.Piece{At: at, Side: flow.Side(side), Size: n})
+		}
+	}
+}
+
+// terminal writes the line that ends an HTTP flow.
+func (l *JSONL) terminal(x *flow.Exchange, p *progress, at time.Time) {
+	end := endOf(x)
+	if x.Response != nil && x.Response.Head != nil && x.Response.Head.Streaming {
+		l.write(streamEndOf(x, end, p.index), "stream_end", at, x.ID, x.Conn.ID)
+		return
+	}
+	body, err := l.body(x, flow.Server)
+	if err != nil {
+		return
+	}
+	l.write(responseOf(x, end, body), "response", at, x.ID, x.Conn.ID)
+}
+
+// trouble writes an error once for each flow: as tls_error where it is one.
+func (l *JSONL) trouble(x *flow.Exchange, p *progress, e *flow.Error, at time.Time, fatal bool) {
+	if e == nil {
+		return
+	}
+	key := e.Code + "\x00" + e.Message
+	if p.said[key] {
+		return
+	}
+	if p.said == nil {
+		p.said = make(map[string]bool)
+	}
+	p.said[key] = true
+	if line := tlsErrorOf(x, e); line != nil {
+		l.write(line, "tls_error", at, 0, x.Conn.ID)
+		return
+	}
+	l.write(&errorLine{errorPart: *errorOf(e), Fatal: fatal}, "error", at, x.ID, x.Conn.ID)
+}
+
+func (l *JSONL) progress(x *flow.Exchange) *progress {
+	p := l.flows[x.ID]
+	if p == nil {
+		if l.flows == nil {
+			l.flows = make(map[int64]*progress)
+		}
+		p = new(progress)
+		l.flows[x.ID] = p
+	}
+	return p
+}
+
+func (l *JSONL) body(x *flow.Exchange, side flow.Side) ([]byte, error) {
+	if l.err != nil || l.Body == nil {
+		return nil, l.err
+	}
+	b, err := l.Body(x.ID, side)
+	if err != nil {
+		l.err = fmt.Errorf("read the %s's body of flow %d: %w", side, x.ID, err)
+	}
+	return b, l.err
+}
+
+// write completes a line with what every line carries and writes it. ids are
+// the flow and the connection; none or 0: of no flow, of no connection.
+func (l *JSONL) write(line line, kind string, at time.Time, ids ...int64) error {
+	if l.err != nil {
+		return l.err
+	}
+	b := line.common()
+	b.Type, b.TS, b.T, b.Session = kind, stamp(at), epoch(at), l.session.ID
+	if kind != "meta" {
+		l.seq++
+		b.Seq = l.seq
+	}
+	if len(ids) > 0 && ids[0] != 0 {
+		b.FlowID = fmt.Sprintf("%s/%d", l.session.ID, ids[0])
+	}
+	if len(ids) > 1 && ids[1] != 0 {
+		b.ConnID = fmt.Sprint(ids[1])
+	}
+	text, err := flow.MarshalJSON(line)
+	if err == nil {
+		_, err = l.W.Write(append(text, '\n'))
+	}
+	if err != nil {
+		l.err = fmt.Errorf("write the event log: %w", err)
+	}
+	return l.err
+}
+
+// lastSeen returns the latest time that is known of a flow without an end.
+func lastSeen(x *flow.Exchange) time.Time {
+	at := x.Started
+	for _, t := range []time.Time{x.RequestEnded, x.Responded, x.FirstEvent} {
+		if t.After(at) {
+			at = t
+		}
+	}
+	return at
+}

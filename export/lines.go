@@ -1,0 +1,442 @@
+package export
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/netip"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"trace/flow"
+)
+
+const hostOS = "linux"
+
+// A line is one JSON object of the log.
+type line interface{ common() *base }
+
+// base is what every line carries.
+type base struct {
+	TS      string          `json:"ts"`
+	T       json.RawMessage `json:"t"`
+	Seq     int64           `json:"seq,omitempty"`
+	Type    string          `json:"type"`
+	FlowID  string          `json:"flow_id"`
+	ConnID  string          `json:"conn_id,omitempty"`
+	Session string          `json:"session,omitempty"`
+}
+
+func (b *base) common() *base { return b }
+
+type metaLine struct {
+	base
+	V       int    `json:"v"`
+	Tool    string `json:"tool"`
+	Version string `json:"version"`
+	Started string `json:"started"`
+	HostOS  string `json:"host_os"`
+}
+
+type endpoint struct {
+	Addr    string `json:"addr"`
+	Port    int    `json:"port"`
+	Name    string `json:"name,omitempty"`
+	PID     int    `json:"pid,omitempty"`
+	Process string `json:"process,omitempty"`
+}
+
+type requestLine struct {
+	base
+	Method          string            `json:"method"`
+	Path            string            `json:"path"`
+	Scheme          string            `json:"scheme,omitempty"`
+	Host            string            `json:"host,omitempty"`
+	Port            int               `json:"port,omitempty"`
+	URL             string            `json:"url,omitempty"`
+	Authority       string            `json:"authority,omitempty"`
+	HTTPVersion     string            `json:"http_version,omitempty"`
+	Headers         map[string]string `json:"headers"`
+	HeadersList     [][2]string       `json:"headers_list"`
+	Trailers        map[string]string `json:"trailers,omitempty"`
+	ContentEncoding string            `json:"content_encoding,omitempty"`
+	bodyPart
+	Client   *endpoint `json:"client,omitempty"`
+	Server   *endpoint `json:"server,omitempty"`
+	Redacted int       `json:"redacted,omitempty"`
+}
+
+// bodyPart is a body with what is known of it. BodySize is absent until the
+// last byte passed.
+type bodyPart struct {
+	Body          any    `json:"body"`
+	BodyEncoding  string `json:"body_encoding"`
+	BodySize      *int64 `json:"body_size,omitempty"`
+	BodySHA256    string `json:"body_sha256,omitempty"`
+	BodyTruncated *int64 `json:"body_truncated,omitempty"`
+}
+
+type responseHeadLine struct {
+	base
+	StatusCode    int               `json:"status_code"`
+	Reason        string            `json:"reason,omitempty"`
+	HTTPVersion   string            `json:"http_version,omitempty"`
+	Headers       map[string]string `json:"headers"`
+	HeadersList   [][2]string       `json:"headers_list"`
+	ContentType   string            `json:"content_type,omitempty"`
+	Streaming     bool              `json:"streaming"`
+	Informational []provisional     `json:"informational,omitempty"`
+	TTFB          float64           `json:"ttfb_ms"`
+}
+
+type provisional struct {
+	StatusCode int               `json:"status_code"`
+	Headers    map[string]string `json:"headers"`
+}
+
+type sseLine struct {
+	base
+	Index    int     `json:"index"`
+	Event    string  `json:"event"`
+	Data     any     `json:"data"`
+	ID       string  `json:"id,omitempty"`
+	Retry    *int64  `json:"retry,omitempty"`
+	OffsetMS float64 `json:"offset_ms"`
+	Raw      string  `json:"raw,omitempty"` // base64, where Data could not keep its bytes
+}
+
+// endPart is what both lines that end an HTTP flow carry.
+type endPart struct {
+	Complete    bool              `json:"complete"`
+	Reason      string            `json:"reason,omitempty"`
+	DecodedSize *int64            `json:"decoded_size,omitempty"`
+	Trailers    map[string]string `json:"trailers,omitempty"`
+	Timings     timings           `json:"timings"`
+	Error       *errorPart        `json:"error,omitempty"`
+}
+
+type responseLine struct {
+	base
+	StatusCode int               `json:"status_code,omitempty"`
+	Headers    map[string]string `json:"headers,omitempty"`
+	bodyPart
+	endPart
+}
+
+type streamEndLine struct {
+	base
+	endPart
+	BodySize   *int64 `json:"body_size,omitempty"`
+	BodySHA256 string `json:"body_sha256,omitempty"`
+	SSECount   int    `json:"sse_count"`
+}
+
+type timings struct {
+	DNS        *float64 `json:"dns,omitempty"`
+	Connect    *float64 `json:"connect,omitempty"`
+	SSL        *float64 `json:"ssl,omitempty"`
+	Send       *float64 `json:"send,omitempty"`
+	Wait       *float64 `json:"wait,omitempty"`
+	Receive    *float64 `json:"receive,omitempty"`
+	Total      *float64 `json:"total,omitempty"`
+	FirstEvent *float64 `json:"first_event,omitempty"`
+}
+
+type errorPart struct {
+	Where   string `json:"where"`
+	Code    string `json:"code"`
+	Message string `json:"message"`
+	Hint    string `json:"hint,omitempty"`
+}
+
+type errorLine struct {
+	base
+	errorPart
+	Fatal bool `json:"fatal"`
+}
+
+type tcpLine struct {
+	base
+	Dir          string `json:"dir"`
+	Data         string `json:"data,omitempty"`
+	Encoding     string `json:"encoding,omitempty"`
+	Size         int64  `json:"size"`
+	OpaqueReason string `json:"opaque_reason,omitempty"`
+	SNI          string `json:"sni,omitempty"`
+}
+
+type udpLine struct {
+	base
+	Dir  string `json:"dir"`
+	Size int64  `json:"size"`
+}
+
+type dnsLine struct {
+	base
+	Name    string   `json:"name"`
+	QType   string   `json:"qtype"`
+	Rcode   string   `json:"rcode"`
+	Answers []string `json:"answers"`
+}
+
+type dropLine struct {
+	base
+	Count  int64  `json:"count,omitempty"`
+	Bytes  int64  `json:"bytes,omitempty"`
+	Reason string `json:"reason"`
+}
+
+// requestOf makes the line of a request.
+func requestOf(x *flow.Exchange, body []byte) *requestLine {
+	h := x.Request.Head
+	l := &requestLine{
+		Method: h.Method, Path: h.Path, Scheme: h.Scheme, Host: h.Host, Port: h.Port,
+		URL: address(h), Authority: h.Get("host"), HTTPVersion: h.Version,
+		Headers: headers(h.Fields), HeadersList: flow.Pairs(h.Fields),
+		ContentEncoding: h.Get("content-encoding"),
+		bodyPart:        bodyOf(x.Request, body),
+		Client:          end(x.Conn.Src), Server: end(x.Conn.Dst), Redacted: x.Redacted,
+	}
+	if b := x.Request.Body; b != nil {
+		l.Trailers = headers(b.Trailers)
+	}
+	if l.Client != nil && x.Conn.Process != nil {
+		l.Client.PID, l.Client.Process = x.Conn.Process.PID, processName(x.Conn.Process)
+	}
+	if l.Server != nil {
+		l.Server.Name = x.Conn.Host
+	}
+	return l
+}
+
+// bodyOf makes the fields of a body. One that is not there in full is never
+// read as JSON: half a number is a number too.
+func bodyOf(p *flow.Part, body []byte) bodyPart {
+	kept := int64(len(body))
+	b := bodyPart{BodyEncoding: "none"}
+	whole := false
+	if p != nil && p.Body != nil {
+		b.BodySize = &p.Body.Size
+		whole = !p.Body.Truncated && !p.Body.Cut
+		if !p.Withheld {
+			b.BodySHA256 = fmt.Sprintf("%x", p.Body.SHA256)
+		}
+	}
+	if p != nil && (p.Body == nil || p.Body.Truncated) {
+		b.BodyTruncated = &kept
+	}
+	switch {
+	case len(body) == 0:
+	case !utf8.Valid(body):
+		b.Body, b.BodyEncoding = base64.StdEncoding.EncodeToString(body), "base64"
+	default:
+		b.Body, b.BodyEncoding = string(body), "text"
+		if v, ok := flow.TextValue(string(body)).(json.RawMessage); ok && whole {
+			b.Body, b.BodyEncoding = v, "json"
+		}
+	}
+	return b
+}
+
+func responseHeadOf(x *flow.Exchange) *responseHeadLine {
+	h := x.Response.Head
+	l := &responseHeadLine{
+		StatusCode: h.Status, Reason: h.Reason, HTTPVersion: h.Version,
+		Headers: headers(h.Fields), HeadersList: flow.Pairs(h.Fields),
+		ContentType: h.Get("content-type"), Streaming: h.Streaming,
+		TTFB: *ms(max(0, x.Responded.Sub(x.Started))),
+	}
+	for _, i := range x.Response.Informational {
+		l.Informational = append(l.Informational, provisional{i.Status, headers(i.Fields)})
+	}
+	return l
+}
+
+// sseOf makes the line of one event, or nil of a block that is none.
+func sseOf(x *flow.Exchange, p *flow.Piece) *sseLine {
+	e := flow.ParseSSE(p.Data)
+	if !e.Dispatched {
+		return nil
+	}
+	l := &sseLine{Event: e.Event, Data: flow.TextValue(e.Data), ID: e.ID, OffsetMS: *ms(max(0, p.At.Sub(x.Started)))}
+	if l.Event == "" {
+		l.Event = "message" // the default of the HTML standard, section 9.2.6
+	}
+	if n, err := strconv.ParseInt(e.Retry, 10, 64); err == nil && n >= 0 {
+		l.Retry = &n
+	}
+	if !utf8.Valid(p.Data) {
+		l.Raw = base64.StdEncoding.EncodeToString(p.Data)
+	}
+	return l
+}
+
+func tcpOf(x *flow.Exchange, p *flow.Piece) *tcpLine {
+	l := &tcpLine{Dir: direction(p.Side), Size: p.Size, OpaqueReason: x.Conn.Opaque, SNI: x.Conn.Child.SNI}
+	if len(p.Data) > 0 {
+		l.Data, l.Encoding = base64.StdEncoding.EncodeToString(p.Data), "base64"
+	}
+	return l
+}
+
+func dnsOf(x *flow.Exchange) *dnsLine {
+	d := x.DNS
+	return &dnsLine{Name: d.Name, QType: d.Type, Rcode: d.Rcode, Answers: append([]string{}, d.Answers...)}
+}
+
+func responseOf(x *flow.Exchange, end endPart, body []byte) *responseLine {
+	l := &responseLine{endPart: end, bodyPart: bodyOf(x.Response, body)}
+	if x.Response != nil && x.Response.Head != nil {
+		l.StatusCode, l.Headers = x.Response.Head.Status, headers(x.Response.Head.Fields)
+	}
+	return l
+}
+
+func streamEndOf(x *flow.Exchange, end endPart, count int) *streamEndLine {
+	l := &streamEndLine{endPart: end, SSECount: count}
+	if b := x.Response.Body; b != nil {
+		l.BodySize = &b.Size
+		if !x.Response.Withheld {
+			l.BodySHA256 = fmt.Sprintf("%x", b.SHA256)
+		}
+	}
+	return l
+}
+
+// endOf makes the fields that end an HTTP flow.
+func endOf(x *flow.Exchange) endPart {
+	t := x.Timings()
+	e := endPart{Complete: x.State == flow.StateComplete, Reason: reason(x), Error: errorOf(x.Error), Timings: timings{
+		DNS: ms(t.DNS), Connect: ms(t.Connect), SSL: ms(t.SSL), Send: ms(t.Send),
+		Wait: ms(t.Wait), Receive: ms(t.Receive), FirstEvent: ms(t.FirstEvent),
+	}}
+	if !x.Ended.IsZero() {
+		e.Timings.Total = ms(x.Duration())
+	}
+	if x.Response != nil && x.Response.Body != nil {
+		e.DecodedSize = &x.Response.Body.Decoded
+		e.Trailers = headers(x.Response.Body.Trailers)
+	}
+	return e
+}
+
+// reason returns the word for how an exchange ended, "" where none fits.
+func reason(x *flow.Exchange) string {
+	if x.State == flow.StateComplete {
+		return "eof"
+	}
+	if x.State == flow.StateOpen || x.Conn.ChildEnd == flow.Stopped || x.Conn.SrvEnd == flow.Stopped {
+		return "capture_stopped"
+	}
+	if x.Error == nil {
+		return ""
+	}
+	switch code, client := x.Error.Code, x.Error.Where == flow.AtClient; {
+	case client && (code == flow.CodeReset || code == flow.CodeTruncated):
+		return "client_abort"
+	case code == flow.CodeReset:
+		return "reset"
+	case code == flow.CodeTruncated:
+		return "server_abort"
+	case code == flow.CodeTimeout:
+		return "timeout"
+	}
+	return ""
+}
+
+func errorOf(e *flow.Error) *errorPart {
+	if e == nil {
+		return nil
+	}
+	return &errorPart{string(e.Where), e.Code, e.Message, e.Hint}
+}
+
+// headers joins fields as scripts look them up: names in lower case, values
+// of one name joined by ", ", those of set-cookie by a newline because cookies
+// hold commas. nil only of no fields.
+func headers(fields []flow.Field) map[string]string {
+	m := make(map[string]string, len(fields))
+	for _, f := range fields {
+		name := strings.ToLower(f.Name)
+		old, twice := m[name]
+		switch {
+		case !twice:
+			m[name] = f.Value
+		case name == "set-cookie":
+			m[name] = old + "\n" + f.Value
+		default:
+			m[name] = old + ", " + f.Value
+		}
+	}
+	return m
+}
+
+// address returns the absolute URL of a request, "" where it has none.
+func address(h *flow.Head) string {
+	if h.Scheme == "" || h.Host == "" {
+		return ""
+	}
+	host := h.Host
+	if strings.Contains(host, ":") {
+		host = "[" + host + "]"
+	}
+	if p := strconv.Itoa(h.Port); h.Port != 0 && !(h.Scheme == "https" && h.Port == 443) && !(h.Scheme == "http" && h.Port == 80) {
+		host = net.JoinHostPort(h.Host, p)
+	}
+	target := h.Path
+	if !strings.HasPrefix(target, "/") {
+		target = "" // "*" of OPTIONS, the authority of CONNECT
+	}
+	return h.Scheme + "://" + host + target
+}
+
+func end(a netip.AddrPort) *endpoint {
+	if !a.IsValid() {
+		return nil
+	}
+	return &endpoint{Addr: a.Addr().String(), Port: int(a.Port())}
+}
+
+// processName returns the name that people know a process by.
+func processName(p *flow.Process) string {
+	name := p.Exe
+	if name == "" && len(p.Argv) > 0 {
+		name = p.Argv[0]
+	}
+	if name == "" {
+		return ""
+	}
+	return path.Base(name)
+}
+
+// direction returns the word of the log for what side sent.
+func direction(side flow.Side) string {
+	if side == flow.Client {
+		return "c2s"
+	}
+	return "s2c"
+}
+
+func stamp(t time.Time) string { return t.UTC().Format(flow.TimeFormat) }
+
+// epoch returns t in seconds with six fraction digits: written as digits
+// because a float would print them as it likes.
+func epoch(t time.Time) json.RawMessage {
+	us := t.UnixMicro()
+	if us < 0 {
+		us = 0 // unknown: the zero time
+	}
+	return fmt.Appendf(nil, "%d.%06d", us/1e6, us%1e6)
+}
+
+// ms returns d in milliseconds with microsecond resolution, nil if negative.
+func ms(d time.Duration) *float64 {
+	if d < 0 {
+		return nil
+	}
+	return new(float64(d.Microseconds()) / 1000)
+}
