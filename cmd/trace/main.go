@@ -1,0 +1,96 @@
+// Trace runs a command and shows what it really sends, and to whom.
+//
+//	trace run --inspect -- claude
+//	trace flows list
+//
+// The command runs in namespaces of its own; its TCP connections end in this
+// process, are decrypted with an authority made for the run, relayed byte for
+// byte to the real servers, and recorded. docs/cli.md describes every command
+// and flag, docs/architecture.md how it is built.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+
+	"trace/netns"
+)
+
+// version is set by the linker (see Makefile).
+var version = ""
+
+func main() {
+	netns.Init()
+	os.Exit(speak(newRootCommand().Execute()))
+}
+
+func newRootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "trace",
+		Short:         "See what a program really sends, and to whom",
+		Version:       programVersion(),
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          rootArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetVersionTemplate("trace {{.Version}}\n")
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usageError{fmt.Errorf("%w (see '%s --help')", err, cmd.CommandPath())}
+	})
+	root.AddCommand(newRunCommand(), newFlowsCommand(), newSessionsCommand(), newNamespaceCommand(), &cobra.Command{
+		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+		Run: func(cmd *cobra.Command, _ []string) { fmt.Fprintf(cmd.OutOrStdout(), "trace %s\n", programVersion()) },
+	})
+	return root
+}
+
+// rootArgs turns an unknown command into a usage error.
+func rootArgs(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usageError{fmt.Errorf("unknown command %q (see 'trace --help')", args[0])}
+	}
+	return nil
+}
+
+// programVersion is what the linker set, or what the module proxy knows.
+func programVersion() string {
+	if version != "" {
+		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "unknown"
+}
+
+// speak prints err for people and returns the exit code that stands for it.
+func speak(err error) int {
+	if err == nil {
+		return 0
+	}
+	var exit exitError
+	var usage usageError
+	switch {
+	case errors.As(err, &usage):
+		fmt.Fprintf(os.Stderr, "trace: %v\n", err)
+		return 2
+	case errors.As(err, &exit):
+		if exit.Err != nil {
+			fmt.Fprintf(os.Stderr, "trace: %v\n", exit.Err)
+			if h := hintFor(exit.Err); h != "" {
+				fmt.Fprintf(os.Stderr, "trace: hint: %s\n", h)
+			}
+		}
+		return exit.Code
+	}
+	fmt.Fprintf(os.Stderr, "trace: %v\n", err)
+	if h := hintFor(err); h != "" {
+		fmt.Fprintf(os.Stderr, "trace: hint: %s\n", h)
+	}
+	return 1
+}

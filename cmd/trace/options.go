@@ -1,0 +1,109 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// defaultMaxBody is how much of a body is kept unless --max-body says
+// otherwise.
+const defaultMaxBody = "16M"
+
+// runOptions are the flags of `trace run`, as given.
+type runOptions struct {
+	inspect     bool
+	link        string
+	device      string
+	connectTo   []string
+	upstreamCA  []string
+	untrusted   []string
+	only        []string
+	bypass      []string
+	session     string
+	output      string
+	noSave      bool
+	keepSecrets bool
+	maxBody     string
+	jsonl       string
+	log         string
+	quiet       bool
+
+	argv      []string
+	bodyLimit int64 // of maxBody, in bytes; negative: all
+}
+
+func (o *runOptions) register(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.BoolVar(&o.inspect, "inspect", false, "capture transparently, in a namespace of the command's own")
+	f.StringVar(&o.link, "link", "wireguard", "link between namespace and stack: wireguard or direct")
+	f.StringVar(&o.device, "device", "auto", "device in the namespace: auto, tun or veth")
+	f.StringArrayVar(&o.connectTo, "connect-to", nil, "carry connections for `HOST:PORT:HOST2:PORT2`, as curl's; repeatable")
+	f.StringArrayVar(&o.upstreamCA, "upstream-ca", nil, "trust the PEM roots in `FILE` towards servers, besides the host's; repeatable")
+	f.StringArrayVar(&o.untrusted, "decrypt-untrusted", nil, "decrypt names that match `GLOB` although their issuer is unknown; repeatable")
+	f.StringArrayVar(&o.only, "only", nil, "decrypt only names that match `GLOB`; repeatable")
+	f.StringArrayVar(&o.bypass, "bypass", nil, "never decrypt names that match `GLOB`; repeatable")
+	f.StringVar(&o.session, "session", "", "label of this run (default: the command's base name)")
+	f.StringVar(&o.output, "output", "", "write the session to `FILE` instead of the state directory")
+	f.BoolVar(&o.noSave, "no-save", false, "keep nothing after the run")
+	f.BoolVar(&o.keepSecrets, "keep-secrets", false, "do not redact")
+	f.StringVar(&o.maxBody, "max-body", defaultMaxBody, "keep this much of a body (`SIZE` such as 64K, 16M; 0 keeps all)")
+	f.StringVar(&o.jsonl, "jsonl", "", "also write the live event log to `FILE`, one JSON object a line")
+	f.StringVar(&o.log, "log", "", "write trace's own diagnostics to `FILE`")
+	f.BoolVar(&o.quiet, "quiet", false, "print nothing of our own")
+}
+
+// check reads the values and reports the first that makes no sense.
+func (o *runOptions) check() error {
+	if !slices.Contains([]string{"wireguard", "direct"}, o.link) {
+		return fmt.Errorf("--link %q: want wireguard or direct", o.link)
+	}
+	if !slices.Contains([]string{"auto", "tun", "veth"}, o.device) {
+		return fmt.Errorf("--device %q: want auto, tun or veth", o.device)
+	}
+	if o.noSave && o.output != "" {
+		return fmt.Errorf("--no-save and --output exclude each other")
+	}
+	n, err := parseSize(o.maxBody)
+	if err != nil {
+		return fmt.Errorf("--max-body %q: %w", o.maxBody, err)
+	}
+	if o.bodyLimit = n; n == 0 {
+		o.bodyLimit = -1
+	}
+	for _, g := range slices.Concat(o.untrusted, o.only, o.bypass) {
+		if _, err := filepath.Match(g, ""); err != nil || g == "" {
+			return fmt.Errorf("pattern %q: not a valid glob", g)
+		}
+	}
+	if o.session == "" {
+		o.session = strings.Trim(filepath.Base(o.argv[0]), "/.")
+	}
+	if strings.ContainsAny(o.session, "/\x00\n") {
+		return fmt.Errorf("--session %q: a name without slashes or line breaks", o.session)
+	}
+	return nil
+}
+
+// parseSize reads a size in bytes: a number with an optional K, M or G
+// (powers of 1024), with or without a B behind it.
+func parseSize(s string) (int64, error) {
+	digits, shift := s, 0
+	digits = strings.TrimSuffix(strings.TrimSuffix(strings.ToUpper(digits), "B"), "I")
+	for i, unit := range []string{"K", "M", "G"} {
+		if d, ok := strings.CutSuffix(digits, unit); ok {
+			digits, shift = d, 10*(i+1)
+			break
+		}
+	}
+	n, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil || n < 0 || n > math.MaxInt64>>shift {
+		return 0, fmt.Errorf("want a size such as 65536, 64K, 16M or 1G")
+	}
+	return n << shift, nil
+}
