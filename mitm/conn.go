@@ -1,0 +1,284 @@
+package mitm
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+
+	"trace/flow"
+)
+
+// Reasons why a connection is not decoded (flow.Conn.Opaque), besides those
+// of the decoder.
+const (
+	ReasonBypass      = "bypass"        // --bypass names it
+	ReasonNotSelected = "not_selected"  // --only does not name it
+	ReasonNotHTTP     = "not_http"      // neither TLS nor HTTP
+	ReasonFailed      = "not_connected" // it did not come to a relay
+	ReasonUndecrypted = "undecrypted"   // no authority, or a ClientHello that is none
+	ReasonEarlyData   = "early_data"    // TLS with early data
+	ReasonPinned      = "tls_pinned"    // passed through after the child refused our certificate
+	ReasonRejected    = "tls_rejected"  // the child refused our certificate
+	ReasonUntrusted   = "tls_untrusted" // the issuer is not known
+	ReasonClientCert  = "client_cert"   // the server asks for a client certificate
+	ReasonUpstream    = "tls_upstream"  // the handshake with the server failed
+	ReasonChild       = "tls_child"     // crypto/tls cannot serve this ClientHello
+)
+
+// conn is one connection while Serve carries it. Its steps run in the
+// goroutine of Serve.
+type conn struct {
+	p      *Proxy
+	in     Incoming
+	name   string // what the destination was looked up as, or lent for
+	addr   string // what is dialled
+	child  net.Conn
+	server net.Conn
+	peek   *peek
+	relay  *relay
+	tap    *tapped
+	hello  *clientHello
+	key    refusalKey
+
+	stopping atomic.Bool
+
+	mu    sync.Mutex // guards what follows
+	facts flow.Conn
+	open  []net.Conn // to reset when ctx ends
+	ended bool       // a row for it has been recorded
+}
+
+func (p *Proxy) newConn(in Incoming) *conn {
+	c := &conn{p: p, in: in}
+	dst := in.Dst()
+	name, lent := p.name(dst.Addr().Unmap())
+	c.name, c.addr = name, p.target(dst, name, lent)
+	c.facts = flow.Conn{
+		ID: p.nextID(), Source: p.source(), Src: in.Src(), Dst: dst, Host: name,
+		Started: p.now(), Transport: "tcp",
+	}
+	return c
+}
+
+// serve goes through the steps.
+func (c *conn) serve(ctx context.Context) {
+	if !c.connect(ctx) {
+		return
+	}
+	defer c.close()
+	c.peek = newPeek(c.child, c.server)
+	gone, cancel := context.WithCancel(ctx) // done when the child has left
+	defer cancel()
+	c.peek.start(flow.Client, cancel)
+	c.peek.start(flow.Server, func() {})
+	s := c.peek.decide(ctx)
+	if s.is == isTLS {
+		c.serveTLS(gone, s)
+		return
+	}
+	c.servePlain(s)
+}
+
+// connect dials and accepts, or refuses in kind.
+func (c *conn) connect(ctx context.Context) bool {
+	found := make(chan *flow.Process, 1)
+	go c.findProcess(found)
+	server, times, err := c.p.dial(ctx, c.addr)
+	process := <-found
+	c.change(func(f *flow.Conn) {
+		f.Process = process
+		f.DNS, f.Connect = times.spans()
+	})
+	if err != nil {
+		c.fail(dialError(c.addr, err))
+		c.in.Refuse(refusal(err))
+		return false
+	}
+	c.server = server
+	c.track(server)
+	c.record(flow.ConnUpdate)
+	child, err := c.in.Accept()
+	if err != nil {
+		reset(server)
+		c.fail(&flow.Error{Where: flow.AtClient, Code: flow.CodeReset, Message: "accept: " + err.Error()})
+		return false
+	}
+	c.child = child
+	c.track(child)
+	return true
+}
+
+func (c *conn) findProcess(found chan<- *flow.Process) {
+	var p *flow.Process
+	if c.p.Process != nil {
+		p = c.p.Process(c.in.Src(), c.in.Dst())
+	}
+	found <- p
+}
+
+// servePlain carries what is not TLS.
+func (c *conn) servePlain(s sniffed) {
+	reason := c.p.skips(c.target())
+	protocol := ""
+	switch s.is {
+	case isHTTP1:
+		protocol = "http"
+	case isHTTP2:
+		protocol = "http2"
+	default:
+		client, _ := c.peek.seen(flow.Client)
+		server, _ := c.peek.seen(flow.Server)
+		protocol = banner(client, server)
+		if reason == "" {
+			reason = ReasonNotHTTP
+		}
+	}
+	c.change(func(f *flow.Conn) { f.Protocol, f.Opaque = protocol, reason })
+	c.carry()
+}
+
+// carry relays the connection as it is, beginning with what was peeked.
+func (c *conn) carry() {
+	c.peek.stop(flow.Client)
+	c.peek.stop(flow.Server)
+	c.join(plainLeg(&c.peek.sides[flow.Client]), plainLeg(&c.peek.sides[flow.Server]), false)
+}
+
+// join relays between two legs until both directions have ended. wait says
+// that the tap is only opened when the child has sent something.
+func (c *conn) join(child, server *leg, wait bool) {
+	c.record(flow.ConnUpdate)
+	c.tap = &tapped{open: c.openTap, fail: c.mark, wait: wait}
+	c.relay = &relay{tap: c.tap, now: c.p.now, stop: &c.stopping}
+	if wait {
+		c.relay.said = func() { c.p.refused.accepted(c.key, c.p.now()) }
+	}
+	c.relay.legs[flow.Client], c.relay.legs[flow.Server] = child, server
+	c.relay.run()
+	c.change(func(f *flow.Conn) {
+		f.Sent, f.Received = c.relay.bytes[flow.Client].Load(), c.relay.bytes[flow.Server].Load()
+		f.ChildEnd, f.SrvEnd = c.relay.how[flow.Client], c.relay.how[flow.Server]
+	})
+}
+
+// target is the name by which rules choose: the server name, else the name
+// that was looked up, else the address.
+func (c *conn) target() string {
+	switch {
+	case c.hello != nil && c.hello.sni != "":
+		return c.hello.sni
+	case c.name != "":
+		return c.name
+	}
+	return c.facts.Dst.Addr().Unmap().String()
+}
+
+// finish closes the tap and records the end.
+func (c *conn) finish() {
+	now := c.p.now()
+	c.change(func(f *flow.Conn) { f.Ended = now })
+	if c.tap != nil {
+		c.tap.close(now, c.ended)
+	}
+	c.record(flow.ConnEnd)
+}
+
+// fail notes why the connection did not come to a relay, and records a row
+// for it, which no tap will do.
+func (c *conn) fail(e *flow.Error) { c.row(ReasonFailed, e) }
+
+// row records the connection as an opaque flow that is over.
+func (c *conn) row(reason string, e *flow.Error) {
+	if c.stopping.Load() {
+		e = nil
+	}
+	now := c.p.now()
+	c.mu.Lock()
+	c.ended = true
+	c.facts.Error, c.facts.Opaque, c.facts.Decrypted = e, reason, false
+	id := c.facts.ID
+	c.mu.Unlock()
+	c.record(flow.ConnUpdate)
+	c.emit(flow.Event{Kind: flow.Opaque, At: c.facts.Started, Conn: id, Flow: 1, Reason: reason})
+	c.emit(flow.Event{Kind: flow.End, At: now, Conn: id, Flow: 1, Error: e})
+}
+
+// openTap makes the tap of this connection.
+func (c *conn) openTap() Tap {
+	if c.p.Tap == nil {
+		return nil
+	}
+	return c.p.Tap(c.snapshot())
+}
+
+// mark records something to say about the connection.
+func (c *conn) mark(e *flow.Error) {
+	c.emit(flow.Event{Kind: flow.Mark, At: c.p.now(), Conn: c.facts.ID, Error: e})
+}
+
+// change changes what is known of the connection.
+func (c *conn) change(f func(*flow.Conn)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f(&c.facts)
+}
+
+func (c *conn) snapshot() *flow.Conn {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f := c.facts
+	return &f
+}
+
+// record records what is known of the connection now.
+func (c *conn) record(kind flow.Kind) {
+	f := c.snapshot()
+	c.emit(flow.Event{Kind: kind, At: c.p.now(), Conn: f.ID, Facts: f})
+}
+
+func (c *conn) emit(e flow.Event) {
+	if c.p.Record != nil {
+		c.p.Record(e)
+	}
+}
+
+// track keeps a conn for stop.
+func (c *conn) track(conn net.Conn) {
+	c.mu.Lock()
+	c.open = append(c.open, conn)
+	c.mu.Unlock()
+	if c.stopping.Load() {
+		reset(conn)
+	}
+}
+
+// close closes what is still open, and waits for the reader of the child.
+func (c *conn) close() {
+	c.peek.stop(flow.Client)
+	c.child.Close()
+	c.server.Close()
+}
+
+// stop resets whatever is open. It may be called at any time.
+func (c *conn) stop() {
+	c.stopping.Store(true)
+	c.mu.Lock()
+	open := c.open
+	c.mu.Unlock()
+	for _, conn := range open {
+		reset(conn)
+	}
+}
+
+// verifyName is what the server's certificate should be for.
+func (c *conn) verifyName(dst netip.Addr) string {
+	switch {
+	case c.hello.sni != "":
+		return c.hello.sni
+	case c.name != "":
+		return c.name
+	}
+	return dst.Unmap().String()
+}
