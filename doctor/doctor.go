@@ -1,0 +1,202 @@
+// Package doctor finds out whether this machine can run trace and, if not,
+// what to change.
+//
+//	report := doctor.Run(ctx, doctor.Options{Probe: probe, Version: v})
+//	fmt.Println(report.OK)
+//
+// # Theory of operation
+//
+// The doctor does not predict. Its caller hands it a Probe that builds the
+// very road of `trace run --inspect` around a small child and tells each step
+// as it ends; so the doctor's verdict and that of a run are one. The doctor
+// puts the steps into the order and words of a report, fills in what was not
+// reached, and finds for each failure the command that mends it ([Host.Explain]),
+// from the errno, the step and a few files below /proc and /sys.
+//
+// What fails on the host too (no name resolution, no internet) is a warning:
+// the Probe says so by Step.Warn.
+package doctor
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"time"
+
+	"trace/netns"
+)
+
+// The states of a Check.
+const (
+	Pass = "pass"
+	Warn = "warn"
+	Fail = "fail"
+	Skip = "skip"
+)
+
+// A Check is one line of the report.
+type Check struct {
+	ID     string  `json:"id"`
+	Title  string  `json:"title"`
+	Status string  `json:"status"` // Pass, Warn, Fail or Skip
+	Found  string  `json:"found"`
+	Hint   string  `json:"hint"`            // never empty for Warn and Fail
+	Errno  string  `json:"errno,omitempty"` // symbolic, of what the kernel said
+	MS     float64 `json:"ms"`
+}
+
+// A Report is what the doctor found.
+type Report struct {
+	OK      bool    `json:"ok"`            // nothing failed
+	Privacy bool    `json:"privacy_claim"` // always false: trace observes, it restricts nothing
+	Version string  `json:"version"`
+	Kernel  string  `json:"kernel"`
+	UID     int     `json:"uid"`
+	Link    string  `json:"link"`
+	Device  string  `json:"device"`
+	Checks  []Check `json:"checks"`
+}
+
+// A Step is what a Probe tells of one part of the road.
+type Step struct {
+	ID    string
+	Took  time.Duration
+	Found string
+	Err   error // nil: it works
+	Warn  bool  // with Err: not to blame on trace, and runs work without it
+	Skip  bool  // it was not tried; Found says why
+	Hint  string
+}
+
+// Options says what to examine.
+type Options struct {
+	// Probe builds the road, runs a child on it that looks around, and tears
+	// it down. It returns the error that kept the road from standing.
+	Probe func(ctx context.Context, step func(Step)) error
+	// Version and Link are reported as they are; Device as the Probe's
+	// "device" step names it.
+	Version, Link string
+	// Host is where evidence is read; the zero value is this machine.
+	Host Host
+}
+
+// titles holds the checks in the order of the report. Steps of other ids are
+// folded into these or left out.
+var titles = []struct{ id, title string }{
+	{"userns", "user namespace"},
+	{"netns", "network namespace"},
+	{"mntns", "mount namespace"},
+	{"device", "network device"},
+	{"offload", "device offloads"},
+	{"route", "addresses and routes"},
+	{"ipv6", "IPv6 in the namespace"},
+	{"sysctl", "network settings"},
+	{"mounts", "trust files in the namespace"},
+	{"helper", "helper process"},
+	{"dns-sockets", "name server sockets"},
+	{"ca", "authority and leaf"},
+	{"store", "record can be written"},
+	{"link", "link to the stack"},
+	{"loopback", "loopback port"},
+	{"exec", "command executed"},
+	{"dns", "name resolution"},
+	{"ipv4", "public IPv4"},
+	{"ipv6-public", "public IPv6"},
+	{"trust-go", "TLS decrypted (Go)"},
+	{"trust-curl", "TLS decrypted (curl)"},
+	{"trust-python", "TLS decrypted (python3)"},
+	{"trust-node", "TLS decrypted (node)"},
+	{"claude", "claude"},
+}
+
+// Run examines the machine. It always returns a whole report.
+func Run(ctx context.Context, o Options) *Report {
+	r := &Report{Version: o.Version, Kernel: o.Host.Kernel(), UID: os.Getuid(), Link: o.Link}
+	seen := map[string]Step{}
+	err := o.Probe(ctx, func(s Step) { note(seen, s) })
+	if err != nil {
+		blame(seen, err)
+	}
+	reason := "not reached"
+	for _, t := range titles {
+		s, ok := seen[t.id]
+		if !ok {
+			s = Step{Skip: true, Found: reason}
+		}
+		s.ID = t.id
+		r.Checks = append(r.Checks, o.Host.check(s, t.title))
+		if t.id == "device" && s.Err == nil {
+			r.Device, _, _ = strings.Cut(s.Found, " ")
+		}
+	}
+	r.OK = true
+	for _, c := range r.Checks {
+		r.OK = r.OK && c.Status != Fail
+	}
+	return r
+}
+
+// folded names the check that a step of the namespace belongs to.
+var folded = map[string]string{"lo": "netns", "address": "route"}
+
+// note keeps s; an error is never overwritten by a later success of the same
+// check.
+func note(seen map[string]Step, s Step) {
+	if to, ok := folded[s.ID]; ok {
+		s.ID = to
+	}
+	if old, ok := seen[s.ID]; ok {
+		s.Took += old.Took
+		if old.Err != nil {
+			old.Took = s.Took
+			s = old
+		}
+	}
+	seen[s.ID] = s
+}
+
+// blame makes sure that the error that ended the probe is some check's.
+func blame(seen map[string]Step, err error) {
+	for _, s := range seen {
+		if s.Err != nil && !s.Warn {
+			return
+		}
+	}
+	id := "exec"
+	var step *netns.StepError
+	if errors.As(err, &step) {
+		id = step.Step
+	}
+	note(seen, Step{ID: id, Err: err})
+}
+
+// check turns a step into a line of the report.
+func (h Host) check(s Step, title string) Check {
+	c := Check{ID: s.ID, Title: title, Status: Pass, Found: s.Found, Hint: s.Hint, MS: float64(s.Took.Microseconds()) / 1000}
+	switch {
+	case s.Skip:
+		c.Status = Skip
+	case s.Err == nil:
+	case s.Warn || s.ID == "ipv6" || s.ID == "ipv6-public":
+		c.Status = Warn
+	default:
+		c.Status = Fail
+	}
+	if s.Err == nil {
+		return c
+	}
+	c.Errno = errnoName(s.Err)
+	if c.Found == "" {
+		c.Found = s.Err.Error()
+	} else {
+		c.Found += ": " + s.Err.Error()
+	}
+	if c.Hint == "" {
+		c.Hint = h.Explain(&netns.StepError{Step: s.ID, Err: s.Err})
+	}
+	if c.Hint == "" {
+		c.Hint = "nothing can be mended here"
+	}
+	return c
+}
