@@ -1,0 +1,170 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"trace/store"
+)
+
+// newFlowsCommand makes `trace flows`, the views of what was recorded.
+func newFlowsCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "flows",
+		Short: "Show what was recorded",
+		Long: `Show what was recorded.
+
+The newest session is read, also while it is being written, unless --session
+names another: by its ID (or the beginning of it), its name (the newest run of
+that name) or its file.`,
+		Args: noSubcommand,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newFlowsListCommand(), newFlowsShowCommand(), newFlowsTailCommand())
+	return cmd
+}
+
+// noSubcommand turns the unknown name of a subcommand into a usage error.
+func noSubcommand(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usageError{fmt.Errorf("unknown command %q (see '%s --help')", args[0], cmd.CommandPath())}
+	}
+	return nil
+}
+
+// output returns where cmd prints to.
+func output(cmd *cobra.Command) *terminal { return newTerminal(cmd.OutOrStdout(), os.Getenv) }
+
+// openSession opens the session that ref means, the newest for "".
+func openSession(ref string) (*store.Reader, error) {
+	dir, err := sessionsDir()
+	if err != nil {
+		return nil, err
+	}
+	path, err := store.Find(dir, ref)
+	if err != nil {
+		return nil, exitError{1, err}
+	}
+	r, err := store.Open(path)
+	if err != nil {
+		return nil, exitError{1, err}
+	}
+	return r, nil
+}
+
+func sessionsDir() (string, error) {
+	dir, err := store.Dir()
+	if err != nil {
+		return "", exitError{1, err}
+	}
+	return dir, nil
+}
+
+// A flowRef is what an ID argument means: the flow of that number, or the
+// newest for 0, in the session that Session names.
+type flowRef struct {
+	session string
+	id      int64
+}
+
+// parseFlowRef reads 12, SESSION/12, last and -1. session is that of
+// --session.
+func parseFlowRef(arg, session string) (flowRef, error) {
+	ref := flowRef{session: session}
+	number := arg
+	if i := strings.LastIndexByte(arg, '/'); i >= 0 {
+		ref.session, number = arg[:i], arg[i+1:]
+		if session != "" && session != ref.session {
+			return ref, usageError{fmt.Errorf("%s names its session: --session %s cannot be used with it", printable(arg), printable(session))}
+		}
+	}
+	if number == "last" || number == "-1" {
+		return ref, nil
+	}
+	id, err := strconv.ParseInt(number, 10, 64)
+	if err != nil || id < 1 {
+		return ref, exitError{1, fmt.Errorf("no flow %q: an ID is a number, SESSION/NUMBER or last (see 'trace flows list')", printable(arg))}
+	}
+	ref.id = id
+	return ref, nil
+}
+
+// openFlow opens the session of the flow that arg means, and finds its number.
+// The caller closes the reader.
+func openFlow(arg, session string) (*store.Reader, int64, error) {
+	ref, err := parseFlowRef(arg, session)
+	if err != nil {
+		return nil, 0, err
+	}
+	r, err := openSession(ref.session)
+	if err != nil {
+		return nil, 0, err
+	}
+	id, err := resolve(r, ref)
+	if err != nil {
+		r.Close()
+		return nil, 0, err
+	}
+	return r, id, nil
+}
+
+func resolve(r *store.Reader, ref flowRef) (int64, error) {
+	last, err := r.Last()
+	if err != nil {
+		return 0, err
+	}
+	switch {
+	case last == 0:
+		return 0, exitError{1, fmt.Errorf("%s has no flows (yet)", sessionLabel(r))}
+	case ref.id == 0:
+		return last, nil
+	}
+	if _, err := r.Flow(ref.id); errors.Is(err, store.ErrNoFlow) {
+		return 0, exitError{1, fmt.Errorf("no flow %d in %s: its newest is %d (see 'trace flows list')", ref.id, sessionLabel(r), last)}
+	} else if err != nil {
+		return 0, err
+	}
+	return ref.id, nil
+}
+
+// sessionLabel names the session that r reads, for messages.
+func sessionLabel(r *store.Reader) string {
+	s, err := r.Session()
+	if err != nil {
+		return "this session"
+	}
+	if s.Name != "" {
+		return fmt.Sprintf("session %s (%s)", s.ID, printable(s.Name))
+	}
+	return "session " + s.ID
+}
+
+// lastFlag lets -1 stand for the newest flow among flags and arguments: cobra
+// takes it for a flag, so it is made one. It returns a func that gives the ID
+// out of the arguments.
+func lastFlag(cmd *cobra.Command) func(args []string) (string, error) {
+	last := cmd.Flags().BoolP("last", "1", false, "the newest flow, as the ID last")
+	cmd.Flags().Lookup("last").Hidden = true
+	return func(args []string) (string, error) {
+		switch {
+		case *last && len(args) > 0:
+			return "", usageError{errors.New("-1 and " + printable(args[0]) + ": one flow at a time")}
+		case *last:
+			return "last", nil
+		case len(args) > 1:
+			return "", usageError{fmt.Errorf("%s takes one ID, not %d (see '%[1]s --help')", cmd.CommandPath(), len(args))}
+		case len(args) == 0:
+			return "", nil
+		}
+		return args[0], nil
+	}
+}
+
+// closing closes c at the end of a command; a reader has nothing left to lose.
+func closing(c io.Closer) { _ = c.Close() }

@@ -1,0 +1,309 @@
+package main
+
+import (
+	"bufio"
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"trace/flow"
+	"trace/store"
+)
+
+// showOptions are the flags of `flows show`.
+type showOptions struct {
+	json         bool
+	requestBody  bool
+	responseBody bool
+	session      string
+}
+
+func newFlowsShowCommand() *cobra.Command {
+	var o showOptions
+	cmd := &cobra.Command{
+		Use:   "show ID",
+		Short: "Show one flow: for reading, as JSON, or one body",
+		Long: `Show one flow: for reading, as JSON with bodies and messages, or exactly one
+decoded body.
+
+ID is the number that the list shows, SESSION/NUMBER, or last (or -1) for the
+newest flow.`,
+	}
+	id := lastFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		arg, err := id(args)
+		if err != nil {
+			return err
+		}
+		if arg == "" {
+			return usageError{errors.New("which flow? Give an ID, or last (see 'trace flows show --help')")}
+		}
+		return o.run(arg, output(cmd), cmd.ErrOrStderr())
+	}
+	f := cmd.Flags()
+	f.BoolVar(&o.json, "json", false, "print JSON, with bodies and messages")
+	f.BoolVar(&o.requestBody, "request-body", false, "print exactly the decoded body of the request")
+	f.BoolVar(&o.responseBody, "response-body", false, "print exactly the decoded body of the answer")
+	f.StringVar(&o.session, "session", "", "read the session with this `ID, NAME or FILE`")
+	return cmd
+}
+
+func (o *showOptions) run(arg string, w *terminal, stderr io.Writer) error {
+	if o.requestBody && o.responseBody || o.json && (o.requestBody || o.responseBody) {
+		return usageError{errors.New("--json, --request-body and --response-body exclude each other")}
+	}
+	r, id, err := openFlow(arg, o.session)
+	if err != nil {
+		return err
+	}
+	defer closing(r)
+	switch {
+	case o.requestBody:
+		return writeBody(w, stderr, r, id, flow.Client)
+	case o.responseBody:
+		return writeBody(w, stderr, r, id, flow.Server)
+	}
+	d, err := r.Detail(id)
+	if err != nil {
+		return err
+	}
+	if o.json {
+		text, err := d.MarshalJSON()
+		if err != nil {
+			return fmt.Errorf("flow %d: %w", id, err)
+		}
+		return writeJSON(w, text)
+	}
+	return writeDetail(w, d)
+}
+
+// writeBody prints exactly one decoded body. A terminal, which would obey what
+// it is sent, gets it escaped.
+func writeBody(w *terminal, stderr io.Writer, r *store.Reader, id int64, side flow.Side) error {
+	x, err := r.Flow(id)
+	if err != nil {
+		return err
+	}
+	part, name := x.Request, "request"
+	if side == flow.Server {
+		part, name = x.Response, "answer"
+	}
+	switch {
+	case x.Request == nil:
+		return exitError{1, fmt.Errorf("flow %d is no HTTP exchange (%s) and has no body: see 'trace flows show %[1]d'", id, x.Kind)}
+	case part == nil:
+		return exitError{1, fmt.Errorf("flow %d has no %s", id, name)}
+	}
+	if w.tty {
+		body, err := r.Body(id, side)
+		if err != nil {
+			return err
+		}
+		if _, err := io.WriteString(w, w.text(string(body))); err != nil {
+			return err
+		}
+	} else if _, err := r.WriteBody(w, id, side); err != nil {
+		return err
+	}
+	if b := part.Body; b != nil && b.Truncated {
+		fmt.Fprintf(stderr, "trace: the first %d bytes of this body were kept (see --max-body)\n", b.Kept)
+	}
+	return nil
+}
+
+// writeDetail prints one flow for reading.
+func writeDetail(w *terminal, d *flow.Detail) error {
+	out := bufio.NewWriter(w.Writer)
+	buffered := *w
+	buffered.Writer = out
+	p := &printer{w: &buffered}
+	p.overview(&d.Exchange)
+	switch {
+	case d.Request != nil:
+		p.part("Request", "request", &d.Exchange, d.Request, d.RequestBody)
+		p.response(d)
+	case d.DNS != nil:
+		p.dns(d.DNS)
+	}
+	if len(d.Messages) > 0 {
+		p.messages(d)
+	}
+	return cmp.Or(p.err, out.Flush())
+}
+
+// A printer writes lines and keeps the first error.
+type printer struct {
+	w   *terminal
+	err error
+}
+
+func (p *printer) line(format string, args ...any) {
+	if p.err == nil {
+		_, p.err = fmt.Fprintf(p.w, format+"\n", args...)
+	}
+}
+
+// fact prints a name and what there is to say, nothing for "".
+func (p *printer) fact(name, value string) {
+	if value != "" {
+		p.line("  %s %s", p.w.paint(faint, pad(name, 10, false)), w1(p.w, value))
+	}
+}
+
+func (p *printer) overview(x *flow.Exchange) {
+	c := &x.Conn
+	f := factsOf(x)
+	title := f.method + " " + f.host + f.path
+	switch {
+	case x.DNS != nil:
+		title = "DNS " + x.DNS.Type + " " + x.DNS.Name
+	case x.Request != nil && x.Request.Head != nil:
+		title = f.method + " " + x.Request.Head.Scheme + "://" + f.host + f.path
+	}
+	p.line("%s", p.w.paint(bold, w1(p.w, title)))
+	state := []string{f.status.text}
+	if x.Response != nil && x.Response.Head != nil {
+		state = []string{strings.TrimSpace(f.status.text + " " + x.Response.Head.Reason)}
+	}
+	if state[0] != x.State {
+		state = append(state, x.State)
+	}
+	if !x.Ended.IsZero() {
+		state = append(state, f.took)
+	}
+	p.fact("status", strings.Join(state, ", "))
+	p.fact("flow", fmt.Sprintf("%s/%d, started %s", x.Session, x.ID, x.Started.Local().Format("2006-01-02 15:04:05.000")))
+	if proc := c.Process; proc != nil {
+		p.fact("process", strings.TrimSpace(processText(proc)+" "+strings.Join(proc.Argv, " ")))
+	}
+	p.fact("connection", connText(x))
+	p.fact("child", tlsText(&c.Child, ""))
+	p.fact("server", tlsText(&c.Upstream, c.Upstream.Verdict))
+	p.fact("timings", timingsText(x))
+	if e := x.Error; e != nil {
+		p.fact("error", fmt.Sprintf("%s (%s, %s)", e.Message, e.Where, e.Code))
+		p.fact("hint", e.Hint)
+	}
+	for _, n := range x.Marks {
+		if n.Error == nil || x.Error != nil && *n.Error == *x.Error {
+			continue
+		}
+		p.fact("note", fmt.Sprintf("%s (%s, %s)", n.Error.Message, n.Error.Where, n.Error.Code))
+		p.fact("hint", n.Error.Hint)
+	}
+	if x.Redacted > 0 {
+		p.fact("redacted", count(int64(x.Redacted), "place"))
+	}
+}
+
+// w1 is text that must stay on its line.
+func w1(w *terminal, s string) string {
+	if w.tty {
+		return printable(s)
+	}
+	return s
+}
+
+func (p *printer) dns(d *flow.DNS) {
+	p.line("")
+	p.line("%s", p.w.paint(bold, "Answer"))
+	p.line("  %s", d.Rcode)
+	for _, a := range d.Answers {
+		p.line("  %s", p.w.text(a))
+	}
+}
+
+func connText(x *flow.Exchange) string {
+	c := &x.Conn
+	if !c.Dst.IsValid() {
+		return ""
+	}
+	s := fmt.Sprintf("%d, %s to %s", c.ID, c.Src, c.Dst)
+	if c.Host != "" {
+		s += " (" + c.Host + ")"
+	}
+	if x.Ordinal > 1 {
+		s += fmt.Sprintf(", exchange %d on it", x.Ordinal)
+	}
+	if c.Opaque != "" {
+		s += ", not decoded: " + c.Opaque
+	}
+	if !c.Ended.IsZero() {
+		s += fmt.Sprintf("; client end: %s, server end: %s", c.ChildEnd, c.SrvEnd)
+	}
+	return s
+}
+
+func tlsText(t *flow.TLS, verdict string) string {
+	if t.Version == "" && verdict == "" && t.SNI == "" {
+		return ""
+	}
+	var facts []string
+	for _, f := range [][2]string{{"TLS ", t.Version}, {"", t.Cipher}, {"alpn ", t.ALPN}, {"sni ", t.SNI}, {"certificate ", verdict}} {
+		if f[1] != "" {
+			facts = append(facts, f[0]+f[1])
+		}
+	}
+	if t.Resumed {
+		facts = append(facts, "resumed")
+	}
+	return strings.Join(facts, ", ")
+}
+
+func timingsText(x *flow.Exchange) string {
+	t := x.Timings()
+	var facts []string
+	for _, f := range []struct {
+		name string
+		d    time.Duration
+	}{{"dns", t.DNS}, {"connect", t.Connect}, {"tls", t.SSL}, {"send", t.Send}, {"wait", t.Wait}, {"receive", t.Receive}, {"first event", t.FirstEvent}} {
+		if f.d >= 0 {
+			facts = append(facts, f.name+" "+tookText(f.d))
+		}
+	}
+	return strings.Join(facts, ", ")
+}
+
+// processText names a process: curl[4242].
+func processText(p *flow.Process) string {
+	if p == nil {
+		return ""
+	}
+	name := p.Exe
+	if name == "" && len(p.Argv) > 0 {
+		name = p.Argv[0]
+	}
+	if name == "" {
+		return fmt.Sprintf("[%d]", p.PID)
+	}
+	return fmt.Sprintf("%s[%d]", path.Base(name), p.PID)
+}
+
+// hostPort returns the host of a request, with the port where it is not the
+// one that the scheme implies.
+func hostPort(h *flow.Head) string {
+	port := strconv.Itoa(h.Port)
+	if h.Port == 0 || h.Scheme == "https" && h.Port == 443 || h.Scheme == "http" && h.Port == 80 {
+		if strings.Contains(h.Host, ":") {
+			return "[" + h.Host + "]"
+		}
+		return h.Host
+	}
+	return net.JoinHostPort(h.Host, port)
+}
+
+func addrText(a netip.Addr) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.String()
+}

@@ -1,0 +1,198 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"trace/flow"
+)
+
+// On a terminal this much of a body and of a list of events is shown; what is
+// piped is whole.
+const (
+	maxBodyLines  = 200
+	maxBodyBytes  = 32 << 10
+	maxEventLines = 200
+)
+
+// part prints a request or an answer. flag is the beginning of the flag that
+// prints its body alone.
+func (p *printer) part(title, flag string, x *flow.Exchange, part *flow.Part, body []byte) {
+	p.line("")
+	p.line("%s%s", p.w.paint(bold, title), p.w.paint(faint, bodyFacts(part)))
+	p.head(part)
+	p.body(body, fmt.Sprintf("trace flows show %s/%d --%s-body", x.Session, x.ID, flag))
+}
+
+func (p *printer) response(d *flow.Detail) {
+	if d.Response == nil {
+		p.line("")
+		p.line("%s", p.w.paint(bold, map[bool]string{true: "No answer", false: "No answer yet"}[ended(&d.Exchange)]))
+		return
+	}
+	if len(d.Events) == 0 {
+		p.part("Response", "response", &d.Exchange, d.Response, d.ResponseBody)
+		return
+	}
+	p.line("")
+	p.line("%s%s", p.w.paint(bold, "Response"), p.w.paint(faint, bodyFacts(d.Response)))
+	p.head(d.Response)
+	p.line("")
+	for i := range d.Events {
+		if p.w.tty && i == maxEventLines {
+			p.line("%s", p.w.paint(faint, fmt.Sprintf("… %d more: trace flows show %s/%d --response-body", len(d.Events)-i, d.Session, d.ID)))
+			break
+		}
+		p.event(&d.Exchange, &d.Events[i])
+	}
+}
+
+// bodyFacts says in brackets what is known of a body.
+func bodyFacts(part *flow.Part) string {
+	b := part.Body
+	if b == nil {
+		return " (body not complete)"
+	}
+	if b.Size == 0 {
+		return ""
+	}
+	facts := []string{bytesText(b.Size)}
+	if b.Encoding != "" {
+		facts = append(facts, printable(b.Encoding)+" of "+bytesText(b.Decoded))
+	}
+	if b.Truncated {
+		facts = append(facts, "kept "+bytesText(b.Kept))
+	}
+	if b.Cut {
+		facts = append(facts, "cut short")
+	}
+	if part.Withheld {
+		facts = append(facts, "redacted")
+	} else {
+		facts = append(facts, fmt.Sprintf("sha256 %x", b.SHA256))
+	}
+	return " (" + strings.Join(facts, ", ") + ")"
+}
+
+// head prints the start line and the fields, as they were.
+func (p *printer) head(part *flow.Part) {
+	for _, h := range part.Informational {
+		p.oneHead(h)
+	}
+	p.oneHead(part.Head)
+	if b := part.Body; b != nil {
+		for _, f := range b.Trailers {
+			p.field(f, " (trailer)")
+		}
+	}
+}
+
+func (p *printer) oneHead(h *flow.Head) {
+	if h == nil {
+		return
+	}
+	start := h.Method + " " + h.Target + " HTTP/" + h.Version
+	if h.Status != 0 {
+		start = strings.TrimSpace(fmt.Sprintf("HTTP/%s %d %s", h.Version, h.Status, h.Reason))
+	}
+	p.line("  %s", w1(p.w, start))
+	for _, f := range h.Fields {
+		p.field(f, "")
+	}
+}
+
+func (p *printer) field(f flow.Field, note string) {
+	p.line("  %s %s%s", p.w.paint(cyan, w1(p.w, f.Name)+":"), w1(p.w, f.Value), note)
+}
+
+// body prints a body: JSON indented, text as it is, anything else as its
+// length. more is the command that prints all of it.
+func (p *printer) body(body []byte, more string) {
+	if len(body) == 0 {
+		return
+	}
+	p.line("")
+	if !utf8.Valid(body) {
+		p.line("%s", p.w.paint(faint, fmt.Sprintf("binary, %d bytes: %s", len(body), more)))
+		return
+	}
+	text := string(body)
+	if raw, ok := flow.TextValue(text).(json.RawMessage); ok {
+		var b bytes.Buffer
+		if json.Indent(&b, raw, "", "  ") == nil {
+			text = b.String()
+		}
+	}
+	text = strings.TrimSuffix(text, "\n")
+	rest := 0
+	if p.w.tty {
+		text, rest = begin(text)
+	}
+	p.line("%s", p.w.text(text))
+	if rest > 0 {
+		p.line("%s", p.w.paint(faint, fmt.Sprintf("… %s more: %s", bytesText(int64(rest)), more)))
+	}
+}
+
+// begin returns the first lines of a text, and the number of bytes that are
+// left.
+func begin(text string) (string, int) {
+	end := min(len(text), maxBodyBytes)
+	for end < len(text) && !utf8.RuneStart(text[end]) {
+		end--
+	}
+	lines := 0
+	for i := range end {
+		if text[i] != '\n' {
+			continue
+		}
+		if lines++; lines == maxBodyLines {
+			end = i
+			break
+		}
+	}
+	return text[:end], len(text) - end
+}
+
+// event prints one event of a stream, on one line.
+func (p *printer) event(x *flow.Exchange, piece *flow.Piece) {
+	e := flow.ParseSSE(piece.Data)
+	if !e.Dispatched {
+		return
+	}
+	name := e.Event
+	if name == "" {
+		name = "message"
+	}
+	p.line("%s", p.w.fit(pad("+"+tookText(max(0, piece.At.Sub(x.Started))), 9, false)+" "+printable(name)+"  "+printable(e.Data)))
+}
+
+// messages prints the messages of a websocket, or the bytes of an opaque
+// connection.
+func (p *printer) messages(d *flow.Detail) {
+	p.line("")
+	title := "Messages"
+	if d.Kind != flow.KindWebSocket {
+		title = fmt.Sprintf("Bytes (%s sent, %s received)", bytesText(d.Conn.Sent), bytesText(d.Conn.Received))
+	}
+	p.line("%s", p.w.paint(bold, title))
+	for i := range d.Messages {
+		if p.w.tty && i == maxEventLines {
+			p.line("%s", p.w.paint(faint, fmt.Sprintf("… %d more: trace flows show %s/%d --json", len(d.Messages)-i, d.Session, d.ID)))
+			break
+		}
+		p.message(&d.Exchange, &d.Messages[i])
+	}
+}
+
+func (p *printer) message(x *flow.Exchange, m *flow.Piece) {
+	text := string(m.Data)
+	if !p.w.tty && len(text) > 1024 {
+		text = text[:1024] // bytes of unknown protocols help nobody by the megabyte
+	}
+	p.line("%s", p.w.fit(fmt.Sprintf("%s %s %6s  %s", pad("+"+tookText(max(0, m.At.Sub(x.Started))), 9, false),
+		pad(m.Side.Dir(), 8, false), sizeText(m.Size), printable(text))))
+}

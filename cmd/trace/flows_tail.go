@@ -1,0 +1,234 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"trace/flow"
+	"trace/store"
+)
+
+// tailOptions are the flags of `flows tail`.
+type tailOptions struct {
+	json    bool
+	session string
+}
+
+func newFlowsTailCommand() *cobra.Command {
+	var o tailOptions
+	cmd := &cobra.Command{
+		Use:   "tail [ID]",
+		Short: "Follow a running session, or one flow of it",
+		Long: `Follow a session from its beginning until it ends: a line for each flow that is
+over. With ID (a number, SESSION/NUMBER or last) follow one flow until it is
+over: its request, its answer and each event or message as it comes.
+
+--json prints the event log, one JSON object a line, in the vocabulary of
+docs/jsonl.md.`,
+	}
+	id := lastFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		arg, err := id(args)
+		if err != nil {
+			return err
+		}
+		return o.run(cmd.Context(), arg, output(cmd))
+	}
+	f := cmd.Flags()
+	f.BoolVar(&o.json, "json", false, "print the event log as JSON lines")
+	f.StringVar(&o.session, "session", "", "follow the session with this `ID, NAME or FILE`")
+	return cmd
+}
+
+func (o *tailOptions) run(ctx context.Context, arg string, w *terminal) error {
+	r, id, err := o.open(arg)
+	if err != nil {
+		return err
+	}
+	defer closing(r)
+	if ctx == nil {
+		ctx = context.Background()
+	}
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(signals)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	got := make(chan syscall.Signal, 1)
+	go awaitSignal(ctx, signals, cancel, got)
+	err = o.follow(ctx, r, id, w)
+	cancel()
+	if sig := <-got; sig != 0 {
+		return exitError{Code: 128 + int(sig)}
+	}
+	return err
+}
+
+// awaitSignal cancels at the first signal. It reports which it was, 0 for
+// none, once ctx is done.
+func awaitSignal(ctx context.Context, signals <-chan os.Signal, cancel context.CancelFunc, got chan<- syscall.Signal) {
+	select {
+	case sig := <-signals:
+		cancel()
+		got <- sig.(syscall.Signal)
+	case <-ctx.Done():
+		got <- 0
+	}
+}
+
+func (o *tailOptions) open(arg string) (*store.Reader, int64, error) {
+	if arg == "" {
+		r, err := openSession(o.session)
+		return r, 0, err
+	}
+	return openFlow(arg, o.session)
+}
+
+func (o *tailOptions) follow(ctx context.Context, r *store.Reader, id int64, w *terminal) error {
+	switch {
+	case o.json && w.tty:
+		return followFlowJSONL(ctx, r, escapingLines{w}, id)
+	case o.json:
+		return followFlowJSONL(ctx, r, w, id)
+	case id != 0:
+		t := &flowTail{printer: printer{w: w}}
+		return followFlow(ctx, r, id, t.change)
+	}
+	return followFlow(ctx, r, 0, func(c store.Change) error {
+		if c.Step != store.Done {
+			return nil
+		}
+		_, err := fmt.Fprintln(w, tailLine(w, c.Flow))
+		return err
+	})
+}
+
+// escapingLines is a terminal for JSON lines.
+type escapingLines struct{ w *terminal }
+
+// Write writes whole lines of JSON with what a terminal might obey escaped.
+func (e escapingLines) Write(p []byte) (int, error) {
+	if _, err := e.w.Write(escapeJSON(p)); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// tailLine is a flow on one line. The columns cannot know what will come, so
+// what is short stands in front.
+func tailLine(w *terminal, x *flow.Exchange) string {
+	f := factsOf(x)
+	target := f.host + f.path
+	if x.Request == nil {
+		target = f.host + " " + f.path
+	}
+	line := fmt.Sprintf("%s %s  %s %s %s %s  %s", x.Started.Local().Format("15:04:05"), pad(fmt.Sprint(x.ID), 4, true),
+		pad(printable(f.status.text), 6, false), pad(printable(f.method), 7, false), pad(sizeText(f.size), 6, true), pad(f.took, 7, true), printable(target))
+	for _, s := range []string{f.process, f.note} {
+		if s != "" {
+			line += "  " + printable(s)
+		}
+	}
+	line = w.fit(line)
+	if status := printable(f.status.text); f.status.style != plain {
+		line = strings.Replace(line, status, w.paint(f.status.style, status), 1)
+	}
+	return line
+}
+
+// A flowTail prints one flow as it happens.
+type flowTail struct {
+	printer
+	requested, responded bool
+	held                 []flow.Piece
+}
+
+func (t *flowTail) change(c store.Change) error {
+	x := c.Flow
+	if c.Step == store.RequestDone || c.Step == store.Responded || c.Step == store.Streamed || c.Step == store.Done {
+		t.request(x)
+	}
+	if c.Step == store.Responded || c.Step == store.Streamed || c.Step == store.Done {
+		t.response(x)
+	}
+	switch c.Step {
+	case store.Streamed:
+		t.piece(x, c.Piece)
+	case store.Done:
+		t.release(x, true)
+		t.end(x)
+	}
+	return t.err
+}
+
+func (t *flowTail) request(x *flow.Exchange) {
+	if t.requested {
+		return
+	}
+	t.requested = true
+	f := factsOf(x)
+	line := f.method + " " + f.host + f.path
+	if x.Request == nil {
+		line = f.method + " " + f.host + " " + f.path
+	}
+	if x.Request != nil && x.Request.Body != nil && x.Request.Body.Size > 0 {
+		line += " (" + bytesText(x.Request.Body.Size) + ")"
+	}
+	t.line("%s", t.w.paint(bold, t.w.fit("> "+printable(line))))
+}
+
+func (t *flowTail) response(x *flow.Exchange) {
+	if t.responded || x.Response == nil || x.Response.Head == nil {
+		return
+	}
+	t.responded = true
+	h := x.Response.Head
+	line := fmt.Sprintf("< %d %s %s +%s", h.Status, h.Reason, h.Get("content-type"), tookText(max(0, x.Responded.Sub(x.Started))))
+	t.line("%s", t.w.paint(bold, t.w.fit(printable(line))))
+}
+
+// piece prints an event or a message. One whose end is held back because it
+// may be the beginning of a secret waits for it, and so do those behind it.
+func (t *flowTail) piece(x *flow.Exchange, p *flow.Piece) {
+	for i := range t.held {
+		if t.held[i].Index == p.Index {
+			t.held[i] = *p
+			t.release(x, false)
+			return
+		}
+	}
+	t.held = append(t.held, *p)
+	t.release(x, false)
+}
+
+func (t *flowTail) release(x *flow.Exchange, all bool) {
+	for len(t.held) > 0 && (all || !t.held[0].Partial) {
+		if x.Kind == flow.KindHTTP {
+			t.event(x, &t.held[0])
+		} else {
+			t.message(x, &t.held[0])
+		}
+		t.held = t.held[1:]
+	}
+}
+
+func (t *flowTail) end(x *flow.Exchange) {
+	f := factsOf(x)
+	line := "= " + x.State
+	if ended(x) {
+		line += ", " + f.took
+	}
+	if x.Response != nil && x.Response.Body != nil && x.Response.Body.Size > 0 {
+		line += ", " + bytesText(x.Response.Body.Size)
+	}
+	if f.note != "" {
+		line += ": " + printable(f.note)
+	}
+	t.line("%s", t.w.paint(bold, t.w.fit(line)))
+}

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"context"
+	"io"
+
+	"trace/export"
+	"trace/flow"
+	"trace/store"
+)
+
+// followJSONL writes the live event log of the session that r reads to w, one
+// Write a line, from its first event until the session has ended or ctx is
+// done. It is a reader like any other: what it writes has been committed, and
+// the road never waits for it.
+func followJSONL(ctx context.Context, r *store.Reader, w io.Writer) error {
+	return followFlowJSONL(ctx, r, w, 0)
+}
+
+// followFlowJSONL writes the log of one flow, until that is over; of all for
+// the flow 0.
+func followFlowJSONL(ctx context.Context, r *store.Reader, w io.Writer, id int64) error {
+	s, err := r.Session()
+	if err != nil {
+		return err
+	}
+	log := &export.JSONL{W: w, Body: r.Body}
+	if err := log.Meta(s); err != nil {
+		return err
+	}
+	return followFlow(ctx, r, id, func(c store.Change) error { return logChange(log, c) })
+}
+
+// logChange tells log what happened.
+func logChange(log *export.JSONL, c store.Change) error {
+	if c.Flow == nil {
+		return nil
+	}
+	switch c.Step {
+	case store.Opened:
+		return log.Opened(c.Flow)
+	case store.RequestDone:
+		return log.Requested(c.Flow)
+	case store.Responded:
+		return log.Responded(c.Flow)
+	case store.Streamed:
+		return log.Streamed(c.Flow, *c.Piece)
+	case store.Noted:
+		return log.Noted(c.Flow)
+	case store.Done:
+		return log.Done(c.Flow)
+	}
+	return nil
+}
+
+// followFlow calls fn with what happens to the flow id, until it is over; to
+// all flows until the session is over for 0.
+func followFlow(ctx context.Context, r *store.Reader, id int64, fn func(store.Change) error) error {
+	if id == 0 {
+		return r.Follow(ctx, true, fn)
+	}
+	err := r.Follow(ctx, true, func(c store.Change) error {
+		if c.Flow == nil || c.Flow.ID != id {
+			return nil
+		}
+		if err := fn(c); err != nil {
+			return err
+		}
+		if c.Step == store.Done {
+			return io.EOF
+		}
+		return nil
+	})
+	if err == io.EOF {
+		return nil
+	}
+	return err
+}
+
+// ended reports whether nothing more will come of x.
+func ended(x *flow.Exchange) bool { return x.State != flow.StateOpen }
