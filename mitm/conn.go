@@ -41,6 +41,7 @@ type conn struct {
 	tap    *tapped
 	hello  *clientHello
 	key    refusalKey
+	failed bool // it carried nothing, whatever the tap might say
 
 	stopping atomic.Bool
 
@@ -92,7 +93,7 @@ func (c *conn) connect(ctx context.Context) bool {
 		f.DNS, f.Connect = times.spans()
 	})
 	if err != nil {
-		c.fail(dialError(c.addr, err))
+		c.fail(ReasonFailed, dialError(c.addr, err))
 		c.in.Refuse(refusal(err))
 		return false
 	}
@@ -102,7 +103,7 @@ func (c *conn) connect(ctx context.Context) bool {
 	child, err := c.in.Accept()
 	if err != nil {
 		reset(server)
-		c.fail(&flow.Error{Where: flow.AtClient, Code: flow.CodeReset, Message: "accept: " + err.Error()})
+		c.fail(ReasonFailed, &flow.Error{Where: flow.AtClient, Code: flow.CodeReset, Message: err.Error()})
 		return false
 	}
 	c.child = child
@@ -180,29 +181,19 @@ func (c *conn) finish() {
 	now := c.p.now()
 	c.change(func(f *flow.Conn) { f.Ended = now })
 	if c.tap != nil {
-		c.tap.close(now, c.ended)
+		c.tap.close(now, c.failed)
 	}
 	c.record(flow.ConnEnd)
 }
 
-// fail notes why the connection did not come to a relay, and records a row
-// for it, which no tap will do.
-func (c *conn) fail(e *flow.Error) { c.row(ReasonFailed, e) }
-
-// row records the connection as an opaque flow that is over.
-func (c *conn) row(reason string, e *flow.Error) {
+// fail notes why the connection carried nothing. With an end but no flow it is a row
+// of the record by itself.
+func (c *conn) fail(reason string, e *flow.Error) {
 	if c.stopping.Load() {
 		e = nil
 	}
-	now := c.p.now()
-	c.mu.Lock()
-	c.ended = true
-	c.facts.Error, c.facts.Opaque, c.facts.Decrypted = e, reason, false
-	id := c.facts.ID
-	c.mu.Unlock()
-	c.record(flow.ConnUpdate)
-	c.emit(flow.Event{Kind: flow.Opaque, At: c.facts.Started, Conn: id, Flow: 1, Reason: reason})
-	c.emit(flow.Event{Kind: flow.End, At: now, Conn: id, Flow: 1, Error: e})
+	c.failed = true
+	c.change(func(f *flow.Conn) { f.Error, f.Opaque, f.Decrypted = e, reason, false })
 }
 
 // openTap makes the tap of this connection.

@@ -115,9 +115,8 @@ type Proxy struct {
 	// called before the connection is accepted.
 	Process func(src, dst netip.AddrPort) *flow.Process
 
-	// Record takes the events of connections: ConnOpen, ConnUpdate, ConnEnd,
-	// Mark, and Opaque with End for those that never came to a relay. It is
-	// called from several goroutines.
+	// Record takes the events of connections: ConnOpen, ConnUpdate, ConnEnd
+	// and Mark. It is called from several goroutines.
 	Record func(flow.Event)
 
 	// Tap returns what looks at a connection, or nil. It is called when the

@@ -44,7 +44,7 @@ func (c *conn) serveTLS(ctx context.Context, s sniffed) {
 	}
 	up, err := c.shakeServer(ctx)
 	if err != nil && ctx.Err() != nil {
-		c.row(ReasonFailed, &flow.Error{Where: flow.AtClient, Code: flow.CodeReset,
+		c.fail(ReasonFailed, &flow.Error{Where: flow.AtClient, Code: flow.CodeReset,
 			Message: "the child left while the handshake with the server was under way"})
 		return
 	}
@@ -168,7 +168,7 @@ func (c *conn) redial(ctx context.Context, reason string, e *flow.Error, a alert
 	server, _, err := c.p.dial(ctx, c.addr)
 	if err != nil {
 		c.child.Write(a.record())
-		c.row(reason, e)
+		c.fail(reason, e)
 		return
 	}
 	c.server = server

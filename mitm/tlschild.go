@@ -16,7 +16,7 @@ func (c *conn) serveChild(ctx context.Context, up *upstream) {
 	half := &c.peek.sides[flow.Client]
 	if half.err != nil {
 		up.conn.Close()
-		c.row(ReasonFailed, &flow.Error{Where: flow.AtClient, Code: flow.CodeReset,
+		c.fail(ReasonFailed, &flow.Error{Where: flow.AtClient, Code: flow.CodeReset,
 			Message: "the child left before its handshake was answered"})
 		return
 	}
@@ -120,24 +120,24 @@ func (c *conn) rejected(up *upstream, w *wireConn, err error) {
 	certain := alerted && a.aboutCertificate()
 	switch {
 	case c.stopping.Load():
-		c.row(ReasonFailed, nil)
+		c.fail(ReasonFailed, nil)
 	case !up.verdict.known:
-		c.row(ReasonRejected, c.untrusted(up))
+		c.fail(ReasonRejected, c.untrusted(up))
 	case up.verdict.flawed():
-		c.row(ReasonRejected, &flow.Error{
+		c.fail(ReasonRejected, &flow.Error{
 			Where: flow.AtUpstream, Code: flow.CodeUpstreamInvalid,
 			Message: fmt.Sprintf("certificate of %s: %v; the child refused it%s", c.target(), up.verdict.err, saying(a, alerted)),
 			Hint:    "the server's certificate is at fault, not trace",
 		})
 	case certain:
 		c.p.refused.certain(c.key, now)
-		c.row(ReasonRejected, &flow.Error{
+		c.fail(ReasonRejected, &flow.Error{
 			Where: flow.AtClient, Code: flow.CodeClientRejected,
 			Message: fmt.Sprintf("%s refused our certificate for %s%s", c.program(), c.target(), saying(a, alerted)),
 			Hint:    c.pinHint(),
 		})
 	case c.p.refused.uncertain(c.key, now):
-		c.row(ReasonRejected, &flow.Error{
+		c.fail(ReasonRejected, &flow.Error{
 			Where: flow.AtClient, Code: flow.CodeClientRejectedMaybe,
 			Message: fmt.Sprintf("%s left right after seeing our certificate for %s%s", c.program(), c.target(), saying(a, alerted)),
 			Hint:    c.pinHint(),
@@ -145,7 +145,7 @@ func (c *conn) rejected(up *upstream, w *wireConn, err error) {
 	case errors.Is(err, errCloseNotify) || c.relay != nil:
 		// A connection opened ahead and not needed. No row.
 	default:
-		c.row(ReasonFailed, &flow.Error{
+		c.fail(ReasonFailed, &flow.Error{
 			Where: flow.AtClient, Code: flow.CodeReset,
 			Message: fmt.Sprintf("%s gave the handshake for %s up: %v", c.program(), c.target(), err),
 		})
