@@ -57,7 +57,7 @@ func programs(t *testing.T) []program {
 			return opt(ca, "NODE_EXTRA_CA_CERTS="), []string{"-e", nodeGet, url}
 		}, flow.CodeClientRejectedMaybe, "hello"},
 		{"java", func(url, ca string) ([]string, []string) {
-			return nil, []string{"-XX:TieredStopAtLevel=1", "-Djavax.net.ssl.trustStore=" + keyStore(t, ca), java, url}
+			return nil, []string{"-XX:TieredStopAtLevel=1", "-Djavax.net.ssl.trustStore=" + keyStore(t, ca), "-Djavax.net.ssl.trustStorePassword=changeit", java, url}
 		}, flow.CodeClientRejected, "hello"},
 	}
 }
