@@ -1,0 +1,185 @@
+package netns
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// builder is the init stage: it has all capabilities in its own namespaces and nothing yet runs there but itself.
+type builder struct {
+	control   int
+	setup     setup
+	ready     ready
+	out       []int // descriptors that go with ready, in its order
+	device    int
+	helper    int // the parent's end of the helper's socket
+	helperPID int
+	link      *link
+	notes     []noteMessage
+}
+
+// A stage that ended without having been able to say why exits with one of these.
+const (
+	exitStage = 125
+	exitExec  = 126
+)
+
+func runInit(control int) int {
+	b := &builder{control: control, device: -1, helper: -1}
+	if _, err := receivePayload(control, &b.setup); err != nil {
+		return b.fail("init", err)
+	}
+	steps := []struct {
+		name string
+		run  func() error
+	}{
+		{"lo", b.loopback}, {"device", b.makeDevice}, {"offload", b.setOffload}, {"address", b.addAddress},
+		{"ipv6", b.addAddress6}, {"route", b.addRoutes}, {"sysctl", b.writeSysctls}, {"dns-sockets", b.bindDNS},
+		{"helper", b.forkHelper}, {"mounts", b.mount},
+	}
+	for _, s := range steps {
+		began := time.Now()
+		if err := s.run(); err != nil {
+			return b.fail(s.name, err)
+		}
+		if err := sendPacket(control, report{Step: s.name, Took: time.Since(began), PID: b.helperPID}); err != nil {
+			return exitStage // the parent is gone
+		}
+	}
+	b.ready.NetNS = nsInode("thread-self", "net")
+	b.ready.UserNS = nsInode("thread-self", "user")
+	fds := append([]int{b.device, b.helper}, b.out...)
+	if err := sendPacket(control, report{Step: "ready", Notes: b.notes, Ready: &b.ready}, fds...); err != nil {
+		return b.fail("ready", err)
+	}
+	closeAll(fds) // or the helper would never see the end of its socket
+	return b.execute()
+}
+
+func (b *builder) fail(step string, err error) int {
+	sendPacket(b.control, report{Step: step, Fault: newFault(err), Notes: b.notes, PID: b.helperPID})
+	return exitStage
+}
+
+func (b *builder) note(step, object string, err error) {
+	if len(b.notes) < maxNotes {
+		b.notes = append(b.notes, noteMessage{step, object, *newFault(err)})
+	}
+}
+
+// forkHelper starts the helper as our sibling. It must hold nothing of the user's: a pipe whose writer it kept would never end.
+func (b *builder) forkHelper() error {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("socketpair", err)
+	}
+	defer unix.Close(pair[1])
+	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open /dev/null: %w", err)
+	}
+	defer unix.Close(null)
+	n := uintptr(null)
+	attr := &syscall.ProcAttr{
+		Dir:   "/",
+		Env:   stageEnv(3, "GOMAXPROCS=1"),
+		Files: []uintptr{n, n, n, uintptr(pair[1]), uintptr(b.device)},
+		Sys:   &syscall.SysProcAttr{Cloneflags: unix.CLONE_PARENT, Setsid: true},
+	}
+	// What the parent inherited from the user reaches init for the target's sake, and must end there.
+	for fd := len(attr.Files); fd <= lastInherited(); fd++ {
+		attr.Files = append(attr.Files, ^uintptr(0))
+	}
+	if b.setup.UserNS {
+		attr.Sys.AmbientCaps = ambient
+	}
+	pid, err := syscall.ForkExec(selfExe, []string{stageChild}, attr)
+	if err != nil {
+		unix.Close(pair[0])
+		return fmt.Errorf("fork: %w", err)
+	}
+	b.helper, b.helperPID = pair[0], pid
+	return nil
+}
+
+// execute waits for the parent's go and becomes the target.
+func (b *builder) execute() int {
+	var c command
+	if _, err := receivePayload(b.control, &c); err != nil {
+		return exitStage // the parent gave up or died
+	}
+	if c.Dir != "" {
+		if err := os.Chdir(c.Dir); err != nil {
+			return b.fail("chdir", err)
+		}
+	}
+	if b.setup.UserNS {
+		if err := dropCapabilities(); err != nil {
+			return b.fail("capabilities", err)
+		}
+	}
+	if !b.keepDeathSignal() {
+		return exitStage
+	}
+	ignoreSignals(c.Ignored)
+	b.fail("exec", execute(&c))
+	return exitExec
+}
+
+// keepDeathSignal sets the death signal again: it is a thread's, and this thread need not be the first one. False means
+// that the parent died before it was set.
+func (b *builder) keepDeathSignal() bool {
+	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
+		return true // it was only a courtesy: without the parent the target has no network anyway
+	}
+	var p [1]byte
+	n, _, err := unix.Recvfrom(b.control, p[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	return err == unix.EAGAIN || err == nil && n > 0
+}
+
+// dropCapabilities empties the permitted, effective, inheritable and ambient sets of this thread, which must be locked.
+// The bounding set stays: files with capabilities (ping) may give some that count in this user namespace only.
+func dropCapabilities() error {
+	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
+		return os.NewSyscallError("prctl PR_CAP_AMBIENT", err)
+	}
+	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var none [2]unix.CapUserData
+	return os.NewSyscallError("capset", unix.Capset(&hdr, &none[0]))
+}
+
+// lastInherited is the highest open descriptor that an execve would pass on, 2 at least.
+func lastInherited() int {
+	last := 2
+	for _, fd := range inherited() {
+		last = max(last, fd)
+	}
+	return last
+}
+
+// inherited lists the descriptors above 2 that an execve would pass on. All of Go's are close-on-exec, so these
+// came with this process.
+func inherited() (fds []int) {
+	d, err := os.Open("/proc/self/fd")
+	if err != nil {
+		return nil
+	}
+	defer d.Close()
+	names, _ := d.Readdirnames(-1)
+	for _, name := range names {
+		fd, err := strconv.Atoi(name)
+		if err != nil || fd < 3 {
+			continue
+		}
+		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
+		if err == nil && flags&unix.FD_CLOEXEC == 0 {
+			fds = append(fds, fd)
+		}
+	}
+	return fds
+}

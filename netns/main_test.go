@@ -1,0 +1,125 @@
+package netns
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// roleVar makes the test binary play the part of another program.
+const roleVar = "NETNS_TEST_ROLE"
+
+func TestMain(m *testing.M) {
+	Init()
+	if role, ok := os.LookupEnv(roleVar); ok {
+		name, arg, _ := strings.Cut(role, " ")
+		run, ok := roles[name]
+		if !ok {
+			fmt.Fprintln(os.Stderr, "no such role:", name)
+			os.Exit(99)
+		}
+		os.Exit(run(arg))
+	}
+	os.Exit(m.Run())
+}
+
+var (
+	addr4 = netip.MustParsePrefix("198.19.255.2/32")
+	addr6 = netip.MustParsePrefix("2001:db8:1:2::2/64")
+)
+
+func config(path string, args ...string) *Config {
+	return &Config{Path: path, Args: append([]string{path}, args...), Addr4: addr4, Addr6: addr6, Offload: Checksum | TSO}
+}
+
+// skip is for what only another machine can do; where every machine must be able it is a failure.
+func skip(t *testing.T, format string, args ...any) {
+	t.Helper()
+	if os.Getenv("TRACE_NO_SKIP") == "1" {
+		t.Fatalf(format, args...)
+	}
+	t.Skipf(format, args...)
+}
+
+// testUser is nobody's on purpose: it is in no group and owns nothing.
+const testUser = 12345
+
+// asUser runs the calling test again as an ordinary user in a process of its own, and reports what that says. It returns true in
+// that process. node opens /dev/net/tun to everybody, in a mount namespace of the test's own.
+func asUser(t *testing.T, node bool) bool {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		return true
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	role := "user"
+	if node {
+		role = "user tun"
+	}
+	cmd := exec.Command(exe, "-test.run=^"+t.Name()+"$", "-test.v")
+	cmd.Env = append(os.Environ(), roleVar+"="+role, "HOME=/nonexistent", "TMPDIR=/tmp")
+	cmd.Dir = "/"
+	if node {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
+	}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("as user: %v\n%s", err, out)
+	}
+	if !strings.Contains(string(out), "--- PASS: "+t.Name()) {
+		t.Fatalf("as user the test did not run:\n%s", out)
+	}
+	t.Logf("as user:\n%s", out)
+	return false
+}
+
+func start(t *testing.T, c *Config) *Namespace {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	ns, err := Start(ctx, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ns.Close() })
+	return ns
+}
+
+// run starts c with its output in a pipe, and returns that with the status.
+func run(t *testing.T, c *Config) (string, Status) {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	c.Stdout, c.Stderr = w, w
+	ns := start(t, c)
+	if err := ns.Go(); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	var out strings.Builder
+	buf := make([]byte, 4096)
+	for {
+		n, err := r.Read(buf)
+		out.Write(buf[:n])
+		if err != nil {
+			break
+		}
+	}
+	st, err := ns.Wait()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out.String(), st
+}

@@ -1,0 +1,209 @@
+package netns
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Namespace is a place where a command runs or is about to. Its methods may be called from any goroutine, Go and Wait once.
+type Namespace struct {
+	config    Config
+	rights    Rights
+	control   *net.UnixConn
+	pid       int
+	pidfd     int // -1 where the kernel has none
+	helperPID int
+	device    *Device
+	dns       []DNSSocket
+	notes     []Note
+	helper    *helperClient
+	netNS     uint64
+	userNS    uint64
+
+	done   chan struct{} // closed by the keeper when the process ended
+	status Status        // before done is closed the keeper's
+	events chan unix.WaitStatus
+
+	mu      sync.Mutex // guards what follows, and pidfd once Start returned
+	started bool
+	closed  bool
+}
+
+// A DNSSocket is port 53 of a loopback address inside. The sockets belong to the caller; Close closes them too.
+type DNSSocket struct {
+	Addr netip.Addr
+	UDP  *net.UDPConn
+	TCP  *net.TCPListener
+}
+
+// Device is the outer end of the child's link. See there who owns it.
+func (n *Namespace) Device() *Device { return n.device }
+
+// DNS lists the sockets of Config.ListenDNS that could be had; an IPv6 address may be missing, with a Note.
+func (n *Namespace) DNS() []DNSSocket { return n.dns }
+
+// Notes lists what was not done as asked.
+func (n *Namespace) Notes() []Note { return n.notes }
+
+// Rights tells which kind of namespaces they are.
+func (n *Namespace) Rights() Rights { return n.rights }
+
+// PID is the process id of init and, after Go, of the command.
+func (n *Namespace) PID() int { return n.pid }
+
+// HelperPID is the process id of the helper.
+func (n *Namespace) HelperPID() int { return n.helperPID }
+
+// NetNS is the inode number of the network namespace, as the links /proc/PID/ns/net show it.
+func (n *Namespace) NetNS() uint64 { return n.netNS }
+
+// execPatience bounds what lies between go and the execve: a chdir and a search of PATH, on any file system.
+const execPatience = 30 * time.Second
+
+// Go starts the command. It returns when the command runs, or with an *ExecError or *StepError; then nothing of it has run, and
+// Close is all that is left to do.
+func (n *Namespace) Go() error {
+	n.control.SetDeadline(time.Now().Add(execPatience))
+	var p payload
+	c := command{Path: n.config.Path, Args: n.config.Args, Env: n.config.Env, Dir: n.config.Dir, Ignored: ignoredAtStart}
+	if err := p.send(n.control, c); err != nil {
+		return &StepError{"exec", n.lost(err)}
+	}
+	var r report
+	_, err := receiveFrom(n.control, &r, 0)
+	switch {
+	case err != nil && !isErrno(err, unix.EPIPE) && !isEOF(err):
+		return &StepError{"exec", err}
+	case err == nil && r.Step == "exec":
+		return &ExecError{n.config.Path, r.Fault}
+	case err == nil:
+		return &StepError{r.Step, r.Fault}
+	}
+	n.mu.Lock()
+	n.started = true
+	n.mu.Unlock()
+	n.helper.stay()
+	return nil
+}
+
+// Signal sends sig to the command, unless it ended: then it is os.ErrProcessDone.
+func (n *Namespace) Signal(sig syscall.Signal) error {
+	select {
+	case <-n.done:
+		return os.ErrProcessDone
+	default:
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.pidfd >= 0 {
+		err := unix.PidfdSendSignal(n.pidfd, sig, nil, 0)
+		if err == unix.ESRCH {
+			return os.ErrProcessDone
+		}
+		if err != unix.ENOSYS && err != unix.EBADF {
+			return os.NewSyscallError("pidfd_send_signal", err)
+		}
+	}
+	return os.NewSyscallError("kill", unix.Kill(n.pid, sig))
+}
+
+// Close ends the command if it still runs, closes the device and lets go of the helper. Other processes of the namespace go on,
+// without a network. After a command that ran it waits for nothing that takes the kernel long.
+func (n *Namespace) Close() error {
+	n.mu.Lock()
+	if n.closed {
+		n.mu.Unlock()
+		return nil
+	}
+	n.closed = true
+	started := n.started
+	n.mu.Unlock()
+	n.Signal(unix.SIGKILL)
+	n.control.Close()
+	<-n.done
+	if n.device != nil {
+		n.device.File.Close()
+	}
+	for _, s := range n.dns {
+		s.UDP.Close()
+		s.TCP.Close()
+	}
+	if n.helper != nil {
+		n.helper.close()
+	}
+	n.closePidfd()
+	n.dismissHelper(started)
+	return nil
+}
+
+func (n *Namespace) closePidfd() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.pidfd >= 0 {
+		unix.Close(n.pidfd)
+		n.pidfd = -1
+	}
+}
+
+// departed are helpers that were let go of and end in a moment. They are waited for when there is an occasion.
+var (
+	departedMu sync.Mutex
+	departed   []int
+)
+
+// dismissHelper waits for a helper that was never told to stay, and only for such a one.
+func (n *Namespace) dismissHelper(stays bool) {
+	departedMu.Lock()
+	defer departedMu.Unlock()
+	left := departed[:0]
+	for _, pid := range departed {
+		if got, err := unix.Wait4(pid, nil, unix.WNOHANG, nil); got == 0 && err == nil {
+			left = append(left, pid)
+		}
+	}
+	departed = left
+	switch {
+	case n.helperPID == 0:
+	case stays:
+		departed = append(departed, n.helperPID)
+	default:
+		unix.Kill(n.helperPID, unix.SIGKILL)
+		for {
+			if _, err := unix.Wait4(n.helperPID, nil, 0, nil); err != unix.EINTR {
+				return
+			}
+		}
+	}
+}
+
+func newDNSSocket(addr netip.Addr, udp, tcp int) (s DNSSocket, err error) {
+	s.Addr = addr
+	uf, tf := os.NewFile(uintptr(udp), "udp"), os.NewFile(uintptr(tcp), "tcp")
+	defer uf.Close()
+	defer tf.Close()
+	pc, err := net.FilePacketConn(uf)
+	if err != nil {
+		return s, err
+	}
+	l, err := net.FileListener(tf)
+	if err != nil {
+		pc.Close()
+		return s, err
+	}
+	var ok1, ok2 bool
+	s.UDP, ok1 = pc.(*net.UDPConn)
+	s.TCP, ok2 = l.(*net.TCPListener)
+	if !ok1 || !ok2 {
+		pc.Close()
+		l.Close()
+		return s, fmt.Errorf("socket of %v: %w", addr, unix.EPROTOTYPE)
+	}
+	return s, nil
+}

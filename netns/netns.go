@@ -1,0 +1,197 @@
+// Package netns starts a command in its own user, network and mount namespaces and hands back the device its packets
+// come out of.
+//
+//	func main() {
+//		netns.Init()
+//		ns, err := netns.Start(ctx, &netns.Config{Path: "curl", Args: os.Args[1:], Addr4: netip.MustParsePrefix("198.19.255.2/32")})
+//		// … join ns.Device() to a stack …
+//		err = ns.Go()           // the command runs from here on
+//		status, err := ns.Wait()
+//		ns.Close()
+//		os.Exit(status.ExitCode())
+//	}
+//
+// The package does not look at packets, does not know of TLS or names, and never prints. It needs Linux and /proc.
+//
+// # Theory of operation
+//
+// Three processes run the same binary. The *parent* called Start. It clones *init* into the new namespaces; init makes
+// the loopback and the device, sets addresses, routes, sysctls and mounts, forks the *helper* as its sibling
+// (CLONE_PARENT), passes the device out and waits. On Go it gives up every capability and executes the target in place,
+// so the target is the parent's direct child: exit status, signals, job control and the terminal need no forwarding.
+// The helper stays inside to make sockets on request, since a multi-threaded process can enter neither a user nor (without
+// privilege) a network namespace later, while a socket keeps its namespace for life wherever it is passed.
+//
+// Rights. An ordinary user gets a user namespace with uid and gid mapped to themselves, and ambient capabilities carry init
+// over its execve. Root with CAP_SYS_ADMIN and CAP_NET_ADMIN gets no user namespace and the target keeps what root had.
+// Root without them (a container's) gets a user namespace that maps every range of its own uid_map and gid_map to itself,
+// setgroups allowed. Nothing is ever mapped to root.
+//
+// Lifetimes. Init is cloned from a goroutine that keeps its thread until init's process ended: PR_SET_PDEATHSIG fires when the
+// forking thread dies, not the process. The target keeps that death signal, so it does not outlive the parent. The helper
+// has none (Go kills a CLONE_PARENT child that has one); it ends when its socket does, and after Go 200 ms later than that:
+// it holds a duplicate of the device, and whoever closes the last one waits 20-30 ms for the kernel. Until Go every failure ends
+// all processes and nothing of the command has run.
+//
+// Descriptors. What the parent inherited from its own parent (no close-on-exec) reaches the target under the same
+// number; nothing of ours does. Init gets its socket above the highest inherited number.
+//
+// # Messages
+//
+// Parent and init speak over one SOCK_SEQPACKET pair, parent and helper over another that init makes. Every message is one
+// packet, a JSON object, with descriptors beside it (SCM_RIGHTS). What can be large goes as a sealed memory file:
+// eight bytes of length (little endian), that much JSON, and the raw contents it refers to by offset.
+//
+//	parent → init    memory file: setup   what to build in the network, at once after the clone
+//	parent → init    memory file: covers  what to mount
+//	init → parent    report               a step that ended, well or not; not well is the last one
+//	init → parent    report               Ready set; fds: device, helper socket, then UDP and TCP of each DNS address
+//	parent → init    memory file: command what to execute: this is "go"
+//	init → parent    report               only if the execve failed; success is the end of the stream
+//	parent → helper  request              fds: none
+//	helper → parent  reply                same ID; fds: one if it succeeded
+//
+// The target can kill, stop and starve the helper, not speak for it (its socket is in no process of the target). All the
+// same the parent checks the length and the number of descriptors of each message, waits for no answer longer than
+// helperPatience, and takes a broken stream as the helper's end, which HelperDone tells.
+package netns
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"syscall"
+	"time"
+)
+
+// DeviceKind says what carries the packets of the namespace.
+type DeviceKind string
+
+const (
+	Auto DeviceKind = "auto" // TUN where /dev/net/tun opens, else veth
+	TUN  DeviceKind = "tun"  // a TUN device: IP packets
+	Veth DeviceKind = "veth" // a veth pair, read through an AF_PACKET socket: Ethernet frames
+)
+
+// Config is a command and the surroundings to build for it. Path and one of Addr4 and Addr6 are required.
+type Config struct {
+	Path           string   // looked up in the PATH of Env, in the child's view, unless it has a slash
+	Args           []string // with argv[0]; empty means just Path
+	Env            []string // nil: this process's
+	Dir            string   // working directory; empty: this process's
+	Stdin          *os.File // nil: this process's; also below
+	Stdout, Stderr *os.File
+
+	Device     DeviceKind // "" is Auto
+	MTU        int        // of the child's interface; 0 is 1500, at most 65535
+	Offload    Offload    // what may be left undone in packets of the child; see Device.Offload for what was granted
+	GSOMaxSize int        // limit of the child's segments in bytes before cutting; 0: the kernel's
+
+	Addr4, Addr6 netip.Prefix      // the child's addresses; Addr6 is left out, with a Note, where IPv6 cannot be had
+	Routes       []netip.Prefix    // through the device; nil: the default route of each family that has an address
+	Sysctls      map[string]string // written last, best effort, as "net.ipv4.tcp_rmem"
+
+	Covers     Covers                 // what the child sees instead of the host's files
+	CoversFunc func() (Covers, error) // called, if set, instead of reading Covers, while init starts up
+
+	ListenDNS []netip.Addr // loopback addresses whose port 53, UDP and TCP, is bound inside and handed out; see DNS
+
+	Step    func(Step) // told of each step as it ends; called from Start
+	Stopped func()     // what Wait does when the target was stopped from the terminal; nil: stops this process too
+}
+
+// A Step is one part of the construction that ended.
+type Step struct {
+	Name string // userns, netns, mntns, lo, device, offload, address, route, ipv6, sysctl, dns-sockets, helper, mounts
+	Took time.Duration
+	Err  error // a StepError's Err if it ended the construction
+}
+
+// A StepError says which step kept the command from being started. Nothing of the command has run.
+type StepError struct {
+	Step string
+	Err  error // wraps a syscall.Errno where the kernel refused
+}
+
+func (e *StepError) Error() string { return fmt.Sprintf("namespace %s: %v", e.Step, e.Err) }
+
+func (e *StepError) Unwrap() error { return e.Err }
+
+// An ExecError says that everything stood but the command could not be executed.
+type ExecError struct {
+	Path string
+	Err  error // wraps a syscall.Errno; ENOENT if it was found nowhere
+}
+
+func (e *ExecError) Error() string { return fmt.Sprintf("execute %s: %v", e.Path, e.Err) }
+
+func (e *ExecError) Unwrap() error { return e.Err }
+
+// ExitCode is what shells exit with in this case: 127 for a command that is not there, 126 for one that cannot run.
+func (e *ExecError) ExitCode() int {
+	if isErrno(e.Err, syscall.ENOENT) {
+		return 127
+	}
+	return 126
+}
+
+// A Note tells of something that was not done as asked without being a reason to stop.
+type Note struct {
+	Step   string // as in Step
+	Object string // the device, sysctl, address or path
+	Err    error
+}
+
+func (n Note) String() string { return fmt.Sprintf("%s %s: %v", n.Step, n.Object, n.Err) }
+
+// Device is the end of the child's link that lies outside.
+//
+// File is non-blocking, was made once from the descriptor and belongs to whoever takes the device over; Namespace.Close
+// closes it too, which is harmless twice. Use Read, Write and SyscallConn; Fd would make it blocking for the helper's
+// duplicate as well.
+//
+// One read or write is one packet behind a virtio_net_hdr of 10 bytes (host byte order, le on little-endian hosts). With Veth an
+// Ethernet header of 14 bytes lies between the two, and a frame written must carry ChildMAC as its destination or the kernel
+// takes it for somebody else's. Reads need room for 65535 bytes and the headers.
+type Device struct {
+	File     *os.File   `json:"-"`
+	Kind     DeviceKind // TUN or Veth
+	Name     string     // of the child's interface
+	MTU      int
+	Offload  Offload // what the child's packets may leave undone
+	ChildMAC [6]byte // Veth: of the child's interface
+	MAC      [6]byte // Veth: of our end
+}
+
+// HeaderLen is the number of bytes before the IP header of each packet read or written.
+func (d *Device) HeaderLen() int {
+	if d.Kind == Veth {
+		return vnetHeaderLen + ethernetHeaderLen
+	}
+	return vnetHeaderLen
+}
+
+const (
+	vnetHeaderLen     = 10
+	ethernetHeaderLen = 14
+	defaultMTU        = 1500
+	maxMTU            = 65535 // 65536 is EINVAL for both kinds
+	txQueueLen        = 1000  // packets waiting for the device, as an Ethernet card's
+	nearName          = "trace0"
+	farName           = "trace1" // veth: our end, which has to live in the namespace too
+)
+
+// Offload is a set of tasks that the child's kernel leaves to the device. The bits are TUN's (TUN_F_*).
+type Offload uint
+
+const (
+	Checksum Offload = 0x01 // checksums are partial (VIRTIO_NET_HDR_F_NEEDS_CSUM)
+	TSO4     Offload = 0x02 // TCP segments over IPv4 up to 64 KB
+	TSO6     Offload = 0x04 // the same over IPv6
+	ECN      Offload = 0x08 // such segments may carry CWR
+	USO4     Offload = 0x20 // UDP_SEGMENT datagrams over IPv4
+	USO6     Offload = 0x40 // the same over IPv6
+
+	TSO = TSO4 | TSO6 | ECN
+	USO = USO4 | USO6
+)

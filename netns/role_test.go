@@ -1,0 +1,75 @@
+package netns
+
+import (
+	"fmt"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// roles are the programs that tests need and machines lack.
+var roles = map[string]func(arg string) int{
+	"user": becomeUser,
+}
+
+// becomeUser turns root into testUser and runs the same tests again.
+func becomeUser(arg string) int {
+	os.Unsetenv(roleVar)
+	if arg == "tun" {
+		if err := openTUNNode(); err != nil {
+			fmt.Println("tun node:", err)
+			return 1
+		}
+	}
+	// A copy that the user may execute: the test binary's directory may be closed to it.
+	exe, err := copyExecutable()
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	pid, err := syscall.ForkExec(exe, os.Args, &syscall.ProcAttr{Env: os.Environ(), Files: []uintptr{0, 1, 2},
+		Sys: &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: testUser, Gid: testUser}}})
+	if err != nil {
+		fmt.Println("become user:", err)
+		return 1
+	}
+	var ws syscall.WaitStatus
+	for {
+		if _, err := syscall.Wait4(pid, &ws, 0, nil); err != syscall.EINTR {
+			break
+		}
+	}
+	os.Remove(exe)
+	return ws.ExitStatus()
+}
+
+func copyExecutable() (string, error) {
+	p, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		return "", err
+	}
+	f, err := os.CreateTemp("/tmp", "netns.test")
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	if _, err := f.Write(p); err != nil {
+		return "", err
+	}
+	return f.Name(), f.Chmod(0o755)
+}
+
+// openTUNNode puts a node that everybody may open where the usual one is, in this mount namespace only.
+func openTUNNode() error {
+	if err := unix.Mount("", "/", "", unix.MS_SLAVE|unix.MS_REC, ""); err != nil {
+		return err
+	}
+	if err := unix.Mount("tmpfs", "/dev/net", "tmpfs", 0, "mode=0755"); err != nil {
+		return err
+	}
+	if err := unix.Mknod("/dev/net/tun", unix.S_IFCHR|0o666, int(unix.Mkdev(10, 200))); err != nil {
+		return err
+	}
+	return os.Chmod("/dev/net/tun", 0o666)
+}

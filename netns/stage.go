@@ -1,0 +1,179 @@
+package netns
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// A stage is told to this binary by three things at once, so that no environment that a user or the target brings along can
+// start one: argv[0], this variable, and a descriptor of the right kind.
+const (
+	stageVar   = "_TRACE_NETNS_FD"
+	stageInit  = "trace-init"
+	stageChild = "trace-helper"
+	selfExe    = "/proc/self/exe"
+)
+
+// ignoredAtStart are the signals that this process found ignored. Go's runtime has taken over all but SIGHUP and SIGINT of them
+// before any code of ours runs; for those (nohup, background jobs of a script) the choice of the user must reach the target
+// although signal.Notify overrides it here.
+var ignoredAtStart uint64
+
+// stagesReady says that Init ran. Without it a re-executed stage would run the program instead, which would start another.
+var stagesReady bool
+
+// Init must be the first thing that main does. In a process that Start made it runs that process's part and does not return.
+func Init() {
+	ignoredAtStart = ignoredSignals()
+	fd, ok := stageSocket()
+	if !ok {
+		stagesReady = true
+		return
+	}
+	os.Unsetenv(stageVar)
+	unix.CloseOnExec(fd)
+	switch os.Args[0] {
+	case stageInit:
+		runtime.LockOSThread() // capabilities and the death signal are a thread's
+		os.Exit(runInit(fd))
+	case stageChild:
+		os.Exit(runHelper(fd))
+	}
+}
+
+func stageSocket() (int, bool) {
+	v, ok := os.LookupEnv(stageVar)
+	if !ok || len(os.Args) != 1 || (os.Args[0] != stageInit && os.Args[0] != stageChild) {
+		return 0, false
+	}
+	fd, err := strconv.Atoi(v)
+	if err != nil || fd < 3 {
+		return 0, false
+	}
+	kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
+	if err != nil || kind != unix.SOCK_SEQPACKET {
+		return 0, false
+	}
+	domain, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
+	return fd, err == nil && domain == unix.AF_UNIX
+}
+
+func stageEnv(fd int, more ...string) []string {
+	return append([]string{stageVar + "=" + strconv.Itoa(fd)}, more...)
+}
+
+// kernelSigaction is long enough for any architecture's struct; the handler comes first in all of them.
+type kernelSigaction struct {
+	handler uintptr
+	_       [15]uint64
+}
+
+const (
+	sigIgnore     = 1
+	kernelSigsets = 8 // bytes of the kernel's sigset_t
+	lastSignal    = 64
+)
+
+func ignoredSignals() (set uint64) {
+	for sig := 1; sig <= lastSignal; sig++ {
+		var old kernelSigaction
+		_, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), 0, uintptr(unsafe.Pointer(&old)), kernelSigsets, 0, 0)
+		if errno == 0 && old.handler == sigIgnore {
+			set |= 1 << (sig - 1)
+		}
+	}
+	return set
+}
+
+// ignoreSignals leaves exactly the signals of set ignored over the coming execve. Those that Go handles get their default back
+// by the execve itself.
+func ignoreSignals(set uint64) {
+	now := ignoredSignals()
+	for sig := 1; sig <= lastSignal; sig++ {
+		want, is := set>>(sig-1)&1, now>>(sig-1)&1
+		if want == is {
+			continue
+		}
+		act := kernelSigaction{handler: uintptr(want) * sigIgnore}
+		unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(&act)), 0, kernelSigsets, 0, 0)
+	}
+}
+
+// Rights says which of the three ways this process can build namespaces.
+type Rights int
+
+const (
+	OrdinaryUser  Rights = iota // a user namespace with one uid and one gid
+	Root                        // no user namespace
+	ContainerRoot               // a user namespace with all of this one's ids
+)
+
+func (r Rights) String() string {
+	return [...]string{"ordinary user", "root", "root without CAP_SYS_ADMIN"}[r]
+}
+
+// CurrentRights tells what Start would do in this process.
+func CurrentRights() Rights {
+	if os.Geteuid() != 0 {
+		return OrdinaryUser
+	}
+	const need = 1<<unix.CAP_SYS_ADMIN | 1<<unix.CAP_NET_ADMIN
+	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if unix.Capget(&hdr, &data[0]) == nil && data[0].Effective&need == need {
+		return Root
+	}
+	return ContainerRoot
+}
+
+// ambient capabilities carry init and the helper over their execve in a user namespace.
+var ambient = []uintptr{unix.CAP_NET_ADMIN, unix.CAP_SYS_ADMIN, unix.CAP_NET_BIND_SERVICE, unix.CAP_NET_RAW}
+
+// cloneAttr fills in the namespaces and maps for r.
+func cloneAttr(r Rights) (*syscall.SysProcAttr, error) {
+	a := &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
+	switch r {
+	case Root:
+		return a, nil
+	case OrdinaryUser:
+		uid, gid := os.Geteuid(), os.Getegid()
+		a.UidMappings = []syscall.SysProcIDMap{{ContainerID: uid, HostID: uid, Size: 1}}
+		a.GidMappings = []syscall.SysProcIDMap{{ContainerID: gid, HostID: gid, Size: 1}}
+	case ContainerRoot:
+		var err error
+		if a.UidMappings, err = identityMap("/proc/self/uid_map"); err != nil {
+			return nil, err
+		}
+		if a.GidMappings, err = identityMap("/proc/self/gid_map"); err != nil {
+			return nil, err
+		}
+		a.GidMappingsEnableSetgroups = true
+	}
+	a.Cloneflags |= unix.CLONE_NEWUSER
+	a.AmbientCaps = ambient
+	return a, nil
+}
+
+// identityMap maps each range of ids that this user namespace has to itself.
+func identityMap(file string) (m []syscall.SysProcIDMap, err error) {
+	p, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	for rest := string(p); rest != ""; {
+		var inside, outside, size int
+		n, err := fmt.Sscanf(rest, "%d %d %d\n", &inside, &outside, &size)
+		if err != nil || n != 3 {
+			return nil, fmt.Errorf("read %s: %w", file, unix.EINVAL)
+		}
+		m = append(m, syscall.SysProcIDMap{ContainerID: inside, HostID: inside, Size: size})
+		_, rest, _ = cutLine(rest)
+	}
+	return m, nil
+}
