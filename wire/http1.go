@@ -1,0 +1,294 @@
+package wire
+
+import (
+	"bytes"
+	"strconv"
+	"time"
+
+	"trace/flow"
+)
+
+// The bytes that a direction may hold back.
+const (
+	maxHead      = 1 << 20   // head of a message, or trailer section
+	maxChunkLine = 16 << 10  // chunk-size with its extensions
+	maxWait      = 256 << 10 // bytes that wait for the other direction
+)
+
+// hold keeps block as rest, when it is not already.
+func (in *direction) hold(at time.Time, block []byte) {
+	if len(in.rest) == 0 {
+		in.since = at
+		in.rest = append(in.rest, block...)
+	}
+}
+
+// collect gathers a head or trailer section. The block is valid until the next
+// byte is pushed; done leaves it in rest or in p.
+func (in *direction) collect(at time.Time, p []byte, trailers bool) (block []byte, n int, o outcome) {
+	if len(in.rest) == 0 {
+		in.since, in.scan, in.lined = at, 0, false
+		if end, _ := blockEnd(p, 0, trailers); end > 0 && end <= maxHead {
+			return p[:end], end, done
+		}
+	}
+	old := len(in.rest)
+	if !trailers && blanks(in.rest) == old {
+		in.since = at // empty lines begin nothing
+	}
+	take := min(len(p), maxHead-old)
+	in.rest = append(in.rest, p[:take]...)
+	end, scan := blockEnd(in.rest, in.scan, trailers)
+	in.scan = scan
+	switch {
+	case end > 0:
+		in.rest = in.rest[:end]
+		return in.rest, end - old, done
+	case len(in.rest) >= maxHead:
+		return nil, take, full
+	}
+	return nil, take, more
+}
+
+// requestHead waits for a request.
+func (in *direction) requestHead(at time.Time, p []byte) int {
+	old := len(in.rest)
+	block, n, o := in.collect(at, p, false)
+	if o != done {
+		look := done
+		if lead := blanks(in.rest); !in.lined {
+			look = sniff(in.rest[lead:], max(old-lead, 0))
+			in.lined = look == done
+		}
+		switch {
+		case look == invalid || look == http2:
+			in.noRequest(at, look)
+		case o == full:
+			in.giveUp(at, in.fault(flow.CodeLimit, "the head of the request is longer than "+strconv.Itoa(maxHead)+" bytes"))
+		}
+		return n
+	}
+	h, odd, ok := parseRequest(string(block[blanks(block):]))
+	if !ok || in.d.crowded() {
+		in.hold(at, block)
+		look := invalid
+		if ok {
+			look = full
+		} else if sniff(in.rest[blanks(in.rest):], 0) == http2 {
+			look = http2
+		}
+		in.noRequest(at, look)
+		return n
+	}
+	size := len(block)
+	in.rest, in.scan = nil, 0
+	in.request(at, h, odd, size)
+	in.d.dirs[flow.Server].resume(at, (*direction).responseHead)
+	return n
+}
+
+// request acts on the complete head of a request.
+func (in *direction) request(at time.Time, h *flow.Head, odd oddities, size int) {
+	address(h, in.d.Conn)
+	f := frameRequest(h)
+	x := in.d.open(in.since, h, size)
+	in.msg = x
+	(odd | f.odd).each(func(code, text string) { x.mark(in.side, at, flow.AtClient, code, text) })
+	in.content(at, h, f)
+}
+
+// noRequest leaves HTTP because the rest is no request, or because there are
+// too many of them (full).
+func (in *direction) noRequest(at time.Time, look outcome) {
+	d := in.d
+	switch {
+	case look == http2 && d.flows == 0:
+		d.switchTo(reasonHTTP2)
+	case look == full:
+		in.leave(flow.CodeLimit, in.fault(flow.CodeLimit, "too many requests wait for their answers"))
+	case d.flows == 0:
+		d.switchTo("not_http")
+	default:
+		in.leave(flow.CodeMalformed, in.fault(flow.CodeMalformed, "what follows is no HTTP/1 request"))
+	}
+	if server := &d.dirs[flow.Server]; server.wait {
+		server.leave("unsolicited", nil)
+	}
+}
+
+// giveUp makes the best of a head of a request that will not be completed: it
+// opens the exchange with the lines that came, if the first of them did.
+func (in *direction) giveUp(at time.Time, err *flow.Error) {
+	n := bytes.LastIndexByte(in.rest, '\n') + 1
+	lead := min(blanks(in.rest), n)
+	h, odd, ok := parseRequest(string(in.rest[lead:n]))
+	if !ok {
+		in.noRequest(at, invalid)
+		return
+	}
+	in.rest, in.scan = in.rest[n:], 0
+	address(h, in.d.Conn)
+	x := in.d.open(in.since, h, n)
+	in.msg = x
+	odd.each(func(code, text string) { x.mark(in.side, at, flow.AtClient, code, text) })
+	in.d.mark(x.id, in.side, at, err)
+	in.body = newBody(x, in.side, nil, nil)
+	in.abandon(at, err)
+	in.d.dirs[flow.Server].resume(at, (*direction).responseHead)
+}
+
+// responseHead waits for an answer.
+func (in *direction) responseHead(at time.Time, p []byte) int {
+	d := in.d
+	if len(d.queue) == 0 {
+		if n := blanks(p); n > 0 && d.flows > 0 && !d.dirs[flow.Client].asking() {
+			return n // stray line ends between answers
+		}
+		in.unasked(at)
+		return 0
+	}
+	x := d.queue[0]
+	in.msg = x
+	block, n, o := in.collect(at, p, false)
+	if o != done {
+		switch {
+		case sniffAnswer(in.rest[blanks(in.rest):]) == invalid:
+			in.fail(at, flow.CodeMalformed, "what follows is no HTTP/1 answer")
+		case o == full:
+			in.partial(at, in.fault(flow.CodeLimit, "the head of the answer is longer than "+strconv.Itoa(maxHead)+" bytes"))
+		}
+		return n
+	}
+	h, odd, ok := parseResponse(string(block[blanks(block):]))
+	if !ok {
+		in.hold(at, block)
+		in.fail(at, flow.CodeMalformed, "what follows is no HTTP/1 answer")
+		return n
+	}
+	in.rest, in.scan = nil, 0
+	in.response(at, h, odd)
+	return n
+}
+
+// unasked takes bytes of the server when no answer is due.
+func (in *direction) unasked(at time.Time) {
+	switch {
+	case in.d.dirs[flow.Client].asking():
+		in.wait, in.state = true, (*direction).waiting
+	case in.d.flows == 0:
+		in.d.switchTo("not_http")
+	default:
+		in.unsolicited(at)
+	}
+}
+
+// unsolicited leaves HTTP because the server speaks for itself.
+func (in *direction) unsolicited(at time.Time) {
+	in.d.mute(at, &flow.Error{Where: flow.AtUpstream, Code: flow.CodeMalformed, Message: "the server had spoken unasked before"})
+	in.leave("unsolicited", nil)
+}
+
+// partial makes the best of a head of an answer that will not be completed.
+func (in *direction) partial(at time.Time, err *flow.Error) {
+	x := in.msg
+	n := bytes.LastIndexByte(in.rest, '\n') + 1
+	lead := min(blanks(in.rest), n)
+	if h, odd, ok := parseResponse(string(in.rest[lead:n])); ok && (h.Status >= 200 || h.Status == 101) {
+		in.rest = in.rest[n:]
+		in.d.emit(flow.Event{Kind: flow.Response, At: in.since, Flow: x.id, Side: in.side, Head: h})
+		x.decided = true
+		odd.each(func(code, text string) { x.mark(in.side, at, flow.AtUpstream, code, text) })
+		in.body = newBody(x, in.side, nil, nil)
+	}
+	in.d.mark(x.id, in.side, at, err)
+	in.abandon(at, err)
+}
+
+// asking reports whether part of a head of a request is held.
+func (in *direction) asking() bool {
+	return in.body == nil && !in.wait && blanks(in.rest) < len(in.rest)
+}
+
+// response acts on the complete head of an answer.
+func (in *direction) response(at time.Time, h *flow.Head, odd oddities) {
+	x := in.msg
+	f := frameResponse(h, x.req.Method)
+	e := flow.Event{Kind: flow.Response, At: in.since, Flow: x.id, Side: in.side, Head: h}
+	if h.Status < 200 && h.Status != 101 {
+		e.Kind = flow.Informational
+		in.d.emit(e)
+		odd.each(func(code, text string) { x.mark(in.side, at, flow.AtUpstream, code, text) })
+		return
+	}
+	h.Streaming = f.kind != frameNone && isEventStream(h.Get("Content-Type"))
+	x.decided = true
+	in.d.emit(e)
+	(odd | f.odd).each(func(code, text string) { x.mark(in.side, at, flow.AtUpstream, code, text) })
+	switch {
+	case h.Status == 101 && x.upgrade == "":
+		x.upgrade = upgradeReason(h)
+	case h.Status == 101 && count(h, "Upgrade") > 0 && x.upgrade != "connect":
+		x.upgrade = upgradeReason(h)
+	case h.Status != 101 && (x.upgrade != "connect" || h.Status >= 300):
+		in.content(at, h, f)
+		return
+	}
+	in.d.upgrade(at, x)
+}
+
+// upgrade ends x, which switched protocols, and lets both directions go on as
+// what it switched to.
+func (d *Decoder) upgrade(at time.Time, x *exchange) {
+	client, server := &d.dirs[flow.Client], &d.dirs[flow.Server]
+	client.wait = false
+	server.body = newBody(x, flow.Server, nil, nil)
+	server.endBody(at, false, nil)
+	if client.body != nil {
+		y := client.msg
+		client.endBody(at, true, nil)
+		y.over(flow.Client, at, &flow.Error{Where: flow.AtUpstream, Code: flow.CodeTruncated, Message: "the server switched protocols before the request was complete"})
+	}
+	x.over(flow.Server, at, nil)
+	d.mute(at, &flow.Error{Where: flow.AtUpstream, Code: flow.CodeMalformed, Message: "the server had switched protocols"})
+	d.switchTo(x.upgrade)
+}
+
+// content begins what follows the head h of in.msg.
+func (in *direction) content(at time.Time, h *flow.Head, f framing) {
+	in.body = newBody(in.msg, in.side, h, f.codings)
+	in.untilClose = false
+	switch {
+	case f.kind == frameUnknown:
+		in.fail(at, flow.CodeMalformed, "the end of the body cannot be known: Content-Length or Transfer-Encoding is not valid")
+	case f.kind == frameChunked:
+		in.state = (*direction).chunkSize
+	case f.kind == frameClose:
+		in.untilClose = true
+		in.state = (*direction).contentUntilClose
+	case f.length > 0:
+		in.left = f.length
+		in.state = (*direction).contentLength
+	default:
+		in.endMessage(at, nil)
+	}
+}
+
+func (in *direction) contentLength(at time.Time, p []byte) int {
+	n := in.passContent(at, p)
+	if in.left == 0 {
+		in.endMessage(at, nil)
+	}
+	return n
+}
+
+func (in *direction) passContent(at time.Time, p []byte) int {
+	n := int(min(int64(len(p)), in.left))
+	in.left -= int64(n)
+	in.body.write(at, p[:n])
+	return n
+}
+
+func (in *direction) contentUntilClose(at time.Time, p []byte) int {
+	in.body.write(at, p)
+	return len(p)
+}

@@ -1,0 +1,188 @@
+// Package wire decodes the plaintext of one connection into flow events.
+//
+//	d := &wire.Decoder{Conn: conn, Emit: record}
+//	d.Data(flow.Client, at, p) // as the bytes pass, in any split
+//	d.Data(flow.Server, at, q)
+//	d.End(flow.Client, at, flow.FIN)
+//	d.End(flow.Server, at, flow.FIN)
+//	d.Close(at)
+//
+// It does no I/O, reads no clock and starts no goroutine: bytes and times come
+// in as arguments, events come out before the call returns. It does not keep
+// what it was given: Data of an event is a piece of the caller's buffer, or of
+// one that is used again after the call.
+//
+// # Theory of operation
+//
+// A Decoder has two directions, one per side. Each is a push parser whose
+// state is a method that is handed bytes and says how many it took; what it
+// cannot understand yet it keeps as rest, bounded by a named limit.
+//
+//	client: requestHead → content | chunkSize ⇄ chunkContent, chunkEnd → trailers → requestHead
+//	server: responseHead → the same, or contentUntilClose → responseHead
+//	either: waiting (for the other direction), opaqueData
+//
+// An exchange joins them. It is opened and numbered by the head of a request,
+// stands in a queue until its final answer has passed (RFC 9112 section 9.3:
+// answers come in the order of the requests) and ends when both its messages
+// are over, whichever was the last. Where one direction can only be understood
+// through the other, its bytes wait: after CONNECT or an Upgrade the client's
+// wait for the answer; an answer that comes before the head of its request is
+// complete waits for that head. So a request is recorded before its answer.
+//
+// A message body is counted and hashed as it passed, without its framing, and
+// handed over decoded: a coroutine runs the decompressors, so that what they
+// can give after a push is given before that push returns. Answers of type
+// text/event-stream are cut into their events.
+//
+// What is not HTTP, or stops to be, goes on as one opaque flow with a reason:
+//
+//	the connection's own     Conn.Opaque was set: nothing is looked at
+//	http2                    by ALPN or by the client's preface
+//	not_http                 the first bytes are none, or the server spoke first
+//	connect, upgrade:NAME    after the answer that switched
+//	malformed, limit,        from where a direction could not be followed
+//	truncated
+//	unsolicited              the server spoke when nothing was asked
+//
+// After the last two the other direction is still decoded.
+//
+// Errors are told by their reach. An oddity that does not change what follows
+// is a Mark on its exchange. A message whose end cannot be known any more ends
+// its exchange with an error, and its direction is opaque from there. A broken
+// content coding costs the decoded body only: size and hash go on.
+package wire
+
+import (
+	"time"
+
+	"trace/flow"
+)
+
+// A Decoder turns the bytes of one connection into events. The zero value with
+// Conn and Emit set is ready. It is not safe for concurrent use, and Emit must
+// not call it.
+//
+// It does not recover from panics, neither its own nor Emit's. After one, Data
+// and End do nothing and Close only frees.
+type Decoder struct {
+	// Conn is the connection that is decoded; it must be set and not be
+	// changed. Its ID, Opaque, Decrypted, Host, Dst, Protocol and the
+	// ALPN of its two legs are used.
+	Conn *flow.Conn
+	// Emit takes the events. Data of an event is valid during the call only.
+	Emit func(flow.Event)
+	// Limit says how many decoded bytes of a body are to be handed over;
+	// negative: all. For a request resp is nil. Nil: all of every body. The
+	// rest is counted and hashed, and the body is Truncated.
+	Limit func(side flow.Side, req, resp *flow.Head) int64
+
+	dirs  [2]direction
+	begun bool
+	flows int64 // ordinal of the last exchange
+
+	queue  []*exchange // without their final answer, oldest first
+	queued int         // bytes of their heads
+	silent *flow.Error // why no more answers can be read; nil while they can
+
+	tunnel *tunnel // the opaque flow; nil while there is none
+	inside bool    // in a call; found true by the next one: that call panicked
+	closed bool
+}
+
+// Data takes the next bytes of side, which passed at the time at. It may be
+// given any number of them; p is not kept.
+func (d *Decoder) Data(side flow.Side, at time.Time, p []byte) {
+	if len(p) == 0 || d.inside || d.closed {
+		return
+	}
+	d.inside = true
+	d.begin()
+	d.dirs[side].push(at, p)
+	d.inside = false
+}
+
+// End says that no more bytes of side will come, and how that was said.
+func (d *Decoder) End(side flow.Side, at time.Time, how flow.How) {
+	if d.inside || d.closed {
+		return
+	}
+	d.inside = true
+	d.begin()
+	d.end(side, at, how)
+	d.inside = false
+}
+
+// Close ends what is left and frees all that is held. A side that has not
+// ended is taken as Stopped. Close may be called again.
+func (d *Decoder) Close(at time.Time) {
+	if d.closed {
+		return
+	}
+	if !d.inside {
+		d.inside = true
+		d.begin()
+		d.end(flow.Client, at, flow.Stopped)
+		d.end(flow.Server, at, flow.Stopped)
+		if d.tunnel != nil {
+			d.tunnel.close(at)
+		}
+		d.inside = false
+	}
+	for i := range d.dirs {
+		if b := d.dirs[i].body; b != nil {
+			b.abort()
+		}
+		d.dirs[i] = direction{}
+	}
+	d.closed, d.queue, d.tunnel = true, nil, nil
+}
+
+// begin chooses what the connection is as far as its facts tell.
+func (d *Decoder) begin() {
+	if d.begun {
+		return
+	}
+	d.begun = true
+	client, server := &d.dirs[flow.Client], &d.dirs[flow.Server]
+	client.d, client.side, client.state = d, flow.Client, (*direction).requestHead
+	server.d, server.side, server.state = d, flow.Server, (*direction).responseHead
+	c := d.Conn
+	switch {
+	case c.Opaque != "":
+		d.switchTo(c.Opaque)
+	case c.Child.ALPN == "h2" || c.Upstream.ALPN == "h2" || c.Protocol == "http2":
+		d.switchTo(reasonHTTP2)
+	}
+}
+
+// switchTo makes both directions another protocol from the next byte on. It is
+// the one place where HTTP/1 is left as agreed; every other protocol that wire
+// comes to speak is chosen here.
+func (d *Decoder) switchTo(reason string) {
+	d.dirs[flow.Client].leave(reason, nil)
+	d.dirs[flow.Server].leave(reason, nil)
+}
+
+// end ends one direction, once.
+func (d *Decoder) end(side flow.Side, at time.Time, how flow.How) {
+	in := &d.dirs[side]
+	if in.ended {
+		return
+	}
+	client, server := &d.dirs[flow.Client], &d.dirs[flow.Server]
+	in.ended, in.how = true, how
+	in.first = !d.dirs[side.Other()].ended
+	if side == flow.Client && client.wait {
+		return // what waits is decided by the answer, or by its absence
+	}
+	if server.wait {
+		client.giveUp(at, client.fault(flow.CodeTruncated, "the head of the request was not completed"))
+	}
+	in.over(at)
+}
+
+func (d *Decoder) emit(e flow.Event) {
+	e.Conn = d.Conn.ID
+	d.Emit(e)
+}
