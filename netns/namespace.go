@@ -64,6 +64,9 @@ func (n *Namespace) HelperPID() int { return n.helperPID }
 // NetNS is the inode number of the network namespace, as the links /proc/PID/ns/net show it.
 func (n *Namespace) NetNS() uint64 { return n.netNS }
 
+// SetEnv replaces Config.Env. It must come before Go.
+func (n *Namespace) SetEnv(env []string) { n.config.Env = env }
+
 // execPatience bounds what lies between go and the execve: a chdir and a search of PATH, on any file system.
 const execPatience = 30 * time.Second
 
