@@ -38,6 +38,7 @@ type body struct {
 	lead   []byte   // first bytes, until they show that the last coding is as named
 	coding *coding  // nil until then
 	broken bool     // no more is decoded
+	whole  bool     // because the coded data was complete
 
 	limit     int64 // decoded bytes that are handed over at most; < 0: all
 	decoded   int64
@@ -137,11 +138,13 @@ func (b *body) begin(last bool) {
 
 // feed gives p to the decompressors. What they make of it comes to deliver.
 func (b *body) feed(p []byte) {
-	if b.broken {
-		return
-	}
-	if b.coding.feed(p) {
-		b.check()
+	switch {
+	case !b.broken:
+		if b.coding.feed(p) {
+			b.check()
+		}
+	case b.whole:
+		b.trailing()
 	}
 }
 
@@ -150,16 +153,25 @@ func (b *body) check() {
 	b.broken = true
 	switch err := b.coding.err; err {
 	case nil:
+		b.whole = true
 		if b.coding.trailing() {
-			b.mark(flow.CodeMalformed, "bytes follow the end of the "+b.encoding()+" data")
+			b.trailing()
 		}
-	case errEnough: // deliver said why
+	case errTrailing:
+		b.trailing()
+	case errEnough, errBrotliEnd: // deliver said why; nothing to say
 	case errBomb:
 		b.bomb()
 	default:
 		b.truncated = true
 		b.mark(flow.CodeMalformed, "the "+b.encoding()+" data is broken: "+err.Error())
 	}
+}
+
+// trailing says, once, that there is more than the coded data.
+func (b *body) trailing() {
+	b.whole = false
+	b.mark(flow.CodeMalformed, "bytes follow the end of the "+b.encoding()+" data")
 }
 
 func (b *body) encoding() string { return strings.Join(b.names, ", ") }

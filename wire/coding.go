@@ -26,6 +26,8 @@ var (
 	errBomb     = errors.New("grows beyond measure")
 	errStopped  = errors.New("decoding was stopped")
 	errTrailing = errors.New("bytes after the end")
+
+	errBrotliEnd = errors.New("the end of brotli data")
 )
 
 // openers make the readers that undo a coding. They may read at once.
@@ -157,7 +159,7 @@ func (c *coding) run(names []string, deliver func([]byte) error) error {
 		}
 		switch err {
 		case nil:
-		case io.EOF, errTrailing:
+		case io.EOF:
 			return nil
 		default:
 			return early(err)
@@ -268,13 +270,14 @@ func openBrotli(br *bufio.Reader) (io.Reader, func(), error) {
 	return brotliReader{brotli.NewReader(br)}, func() {}, nil
 }
 
-// brotliReader tells bytes after the end from broken data.
+// brotliReader takes "excessive input" for a good end: depending on the split,
+// the package says it of data that has nothing after its end, too.
 type brotliReader struct{ r *brotli.Reader }
 
 func (b brotliReader) Read(p []byte) (int, error) {
 	n, err := b.r.Read(p)
 	if err != nil && err.Error() == "brotli: excessive input" {
-		err = errTrailing
+		err = errBrotliEnd
 	}
 	return n, err
 }

@@ -2,6 +2,7 @@ package wire_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -130,7 +131,10 @@ func show(events []flow.Event) string {
 			}
 			showFields(&b, h.Fields)
 		}
-		if len(e.Data) > 0 {
+		switch n := len(e.Data); {
+		case n > 200:
+			fmt.Fprintf(&b, " %q… sha256=%x", e.Data[:20], sha256.Sum256(e.Data))
+		case n > 0:
 			fmt.Fprintf(&b, " %q", e.Data)
 		}
 		if e.Kind == flow.Message {
