@@ -1,0 +1,195 @@
+// Package redact replaces secrets in flow events.
+//
+// A [Redactor] sees everything that is to be kept of a run, in the order in
+// which it happened, and returns it with each secret replaced by a
+// placeholder such as [REDACTED:anthropic]. What is forwarded never passes
+// here. Smallest use:
+//
+//	r := redact.New()
+//	head, n := r.Head(head, false)
+//	body, m := r.Body(head.Get("content-type"), body)
+//
+// # Theory of operation
+//
+// There are three layers. A name gives a secret away: of a header field, a
+// cookie, a query or form parameter, a JSON member, a command-line flag
+// (names.go, pairs.go). A pattern does: the formats of rules.go, found behind
+// one pass over byte pairs. And each value that a name gave away is
+// remembered and replaced wherever it turns up later, also in base64, escaped
+// or percent-encoded (known.go): this catches the key that a tool printed.
+//
+// All three yield spans over a text (span.go). The text is what a person
+// would read: JSON strings are decoded, also where they hold JSON themselves,
+// and spans are carried back through each decoding (a view), so that all
+// bytes around a secret stay as they were and JSON stays JSON (json.go,
+// walk.go).
+//
+// Text that comes in pieces goes through a tail (tail.go), which knows of each
+// moment how much is decided: a secret that has begun, or a proper prefix of
+// the literal with which one begins, is held back until more is known, and
+// nothing else is. Limits: a secret that goes on for more than maxHold bytes
+// (maxHoldPEM for a private key) is replaced at once and the rest of it
+// swallowed. [Stream] is a tail for opaque text; [Events] keeps one for each
+// channel of an event stream, that is for each JSON path whose strings follow
+// one another, and hands an event out again once its held end is decided.
+//
+// A placeholder is `[REDACTED:kind]`; kind is the pattern's name or, for a
+// value of no known format, where it stood: header, cookie, query, form, json,
+// env, argv, userinfo. It has neither quotes nor backslashes. What was redacted
+// already passes unchanged.
+//
+// The gate fails closed: should it panic, the body or event becomes
+// [Withheld], and [Redactor.Failures] counts it.
+//
+// It cannot see secrets that are compressed, encrypted, in images, or whose
+// name and form say nothing. What stands in a base64 text is found only if it
+// is remembered.
+package redact
+
+import "bytes"
+
+// A Redactor is the gate of one run. The zero value is ready for use. It is
+// not safe for concurrent use: its memory grows with what it sees.
+type Redactor struct {
+	// Personal also replaces what identifies a person or an account and
+	// opens no door: organization and user ids.
+	Personal bool
+
+	known    known
+	failures int
+	depth    int       // of JSON in JSON
+	scratch  []*walker // by depth
+}
+
+// New returns a Redactor with an empty memory.
+func New() *Redactor { return &Redactor{} }
+
+// Failures returns how often the gate panicked and withheld what it was given.
+func (r *Redactor) Failures() int { return r.failures }
+
+// fail is deferred around everything that reads captured bytes: the second
+// recover of the program. It calls withhold if there was a panic.
+func (r *Redactor) fail(withhold func()) {
+	if recover() != nil {
+		r.failures++
+		r.depth = 0
+		withhold()
+	}
+}
+
+// String returns s with its secrets replaced, and in how many places. It is
+// for text and URLs.
+func (r *Redactor) String(s string) (out string, n int) {
+	defer r.fail(func() { out, n = Withheld, 1 })
+	p, n := apply([]byte(s), r.text([]byte(s), false))
+	if n == 0 {
+		return s, 0
+	}
+	return string(p), n
+}
+
+// text returns the spans of a whole text; url: that is a URL or a form.
+func (r *Redactor) text(b []byte, url bool) []span {
+	s := scanner{known: &r.known, b: b, final: true, url: url}
+	spans, _ := s.scan()
+	if url {
+		for _, p := range spans {
+			if p.named {
+				r.known.remember(b[p.start:p.end], p.kind)
+			}
+		}
+	}
+	return spans
+}
+
+// blob returns the spans of remembered values in data.
+func (r *Redactor) blob(b []byte) []span {
+	s := scanner{known: &r.known, b: b, final: true, blob: true}
+	spans, _ := s.scan()
+	return spans
+}
+
+// kindOf returns the kind of the pattern that covers the whole of v, or else.
+func kindOf(v []byte, other string) string {
+	s := scanner{b: v, final: true}
+	s.hold = len(v)
+	s.patterns()
+	for _, p := range normalize(s.spans) {
+		if p.start == 0 && p.end == len(v) && specific(p.kind) > 0 {
+			return p.kind
+		}
+	}
+	return other
+}
+
+// value remembers a value that its name gave away and returns its kind.
+func (r *Redactor) value(v []byte, kind string) string {
+	kind = kindOf(v, kind)
+	r.known.remember(v, kind)
+	return kind
+}
+
+// Body returns a whole body with its secrets replaced, and in how many
+// places; p itself if there are none. JSON stays JSON, and everything else in
+// it stays as it was, byte for byte.
+func (r *Redactor) Body(contentType string, p []byte) (out []byte, n int) {
+	defer r.fail(func() { out, n = []byte(Withheld), 1 })
+	learnt := r.known.learnt
+	out, n = r.body(contentType, p)
+	if r.known.learnt != learnt {
+		// What a name gave away further down may stand above as well.
+		out, n = r.body(contentType, p)
+	}
+	return out, n
+}
+
+func (r *Redactor) body(contentType string, p []byte) (out []byte, n int) {
+	mediaType, params := splitType(contentType)
+	switch {
+	case isMedia(mediaType):
+		return apply(p, r.blob(p))
+	case mediaType == "text/event-stream":
+		return r.eventStream(p)
+	case mediaType == "application/x-www-form-urlencoded":
+		return apply(p, r.text(p, true))
+	case mediaType == "multipart/form-data":
+		return apply(p, r.multipart(p, params))
+	case isJSONType(mediaType) || looksJSON(p):
+		return apply(p, r.json(p))
+	}
+	return apply(p, r.text(p, false))
+}
+
+// splitType parts a media type from its parameters.
+func splitType(s string) (mediaType, params string) {
+	b := []byte(s)
+	if i := bytes.IndexByte(b, ';'); i >= 0 {
+		b, params = b[:i], s[i+1:]
+	}
+	return string(bytes.ToLower(bytes.TrimSpace(b))), params
+}
+
+// isMedia reports whether the type is of pictures, sound and the like, in
+// which only remembered values are looked for.
+func isMedia(t string) bool {
+	for _, p := range []string{"image/", "audio/", "video/", "font/"} {
+		if hasPrefix([]byte(t), p) {
+			return t != "image/svg+xml"
+		}
+	}
+	return t == "application/zip" || t == "application/gzip" || t == "application/wasm"
+}
+
+func isJSONType(t string) bool {
+	return t == "application/json" || hasSuffix([]byte(t), "+json") || hasSuffix([]byte(t), "ndjson") || hasSuffix([]byte(t), "jsonl")
+}
+
+// looksJSON reports whether p begins as a JSON object or array does.
+func looksJSON(p []byte) bool {
+	for _, c := range p {
+		if !space.has(c) {
+			return c == '{' || c == '['
+		}
+	}
+	return false
+}

@@ -1,0 +1,142 @@
+package redact
+
+import "slices"
+
+// Limits of what is held back.
+const (
+	maxHold    = maxKnown // bytes of a secret whose end is not in sight
+	maxHoldPEM = 64 << 10
+	maxContext = 256 // bytes that were given out and may hold a name
+)
+
+// A tail is the end of a text that comes in pieces: what is not decided yet,
+// behind as much of what went before as names and word boundaries need.
+type tail struct {
+	known  *known
+	buf    []byte // context, then what is not decided
+	from   int    // in buf: what is not decided begins
+	lo     int    // in buf: the latest secret ends
+	cut    bool   // buf does not begin where the text does
+	blob   bool   // only remembered values are looked for
+	starts []int  // in buf: pieces that begin a text of their own
+	within *cont  // in a secret that is too long to hold: swallow
+}
+
+// feed adds a piece of the text, or with final its last one. The spans that
+// it returns lie in buf from t.from to safe; what is before safe is decided,
+// and advance must be called with safe before the next feed.
+func (t *tail) feed(p []byte, own, final bool) (spans []span, safe int) {
+	if own && len(t.buf) > 0 {
+		t.starts = append(t.starts, len(t.buf))
+	}
+	t.buf = append(t.buf, p...)
+	if t.within != nil {
+		n, done := t.within.swallow(t.buf[t.from:])
+		if final && !done {
+			n = len(t.buf) - t.from
+		}
+		t.lo = t.from + n
+		if n > 0 {
+			spans = append(spans, span{start: t.from, end: t.lo, drop: true})
+		}
+		if !done {
+			return spans, t.lo
+		}
+		t.within = nil
+	}
+	s := scanner{known: t.known, b: t.buf, lo: max(t.lo, t.from), cut: t.cut, final: final, blob: t.blob, starts: t.starts}
+	found, hold := s.scan()
+	spans = append(spans, found...)
+	limit := maxHold
+	if s.by.pem {
+		limit = maxHoldPEM
+	}
+	if len(t.buf)-hold > limit {
+		by := s.by
+		t.within = &by
+		spans = append(spans, span{start: hold, end: len(t.buf), kind: by.kind})
+		hold = len(t.buf)
+	}
+	if len(spans) > 0 {
+		t.lo = spans[len(spans)-1].end
+	}
+	return spans, hold
+}
+
+// advance says that everything before safe was given out.
+func (t *tail) advance(safe int) {
+	t.from = safe
+	cut := safe - maxContext
+	if cut < maxContext {
+		return // moving the rest is worth it only from time to time
+	}
+	t.buf = t.buf[:copy(t.buf, t.buf[cut:])]
+	t.from -= cut
+	t.lo = max(t.lo-cut, 0)
+	t.cut = true
+	t.starts = slices.DeleteFunc(t.starts, func(p int) bool { return p < cut })
+	for i := range t.starts {
+		t.starts[i] -= cut
+	}
+}
+
+// swallow returns how many bytes of b still belong to the secret, and whether
+// it ends there.
+func (c *cont) swallow(b []byte) (n int, done bool) {
+	switch {
+	case c.pem:
+		if e := findPEMEnd(b, 0); e > 0 {
+			return e, true
+		}
+		return max(0, len(b)-maxName), false // the end line may have begun
+	case c.quoted:
+		n, done = findQuote(b, 0, c.q, c.level)
+		for !done && n > 0 && b[n-1] == '\\' {
+			n-- // it may escape what comes
+		}
+		return n, done
+	}
+	for n < len(b) && c.c.has(b[n]) {
+		n++
+	}
+	return n, n < len(b)
+}
+
+// Stream is text that comes in pieces and is too big to hold.
+type Stream struct {
+	r    *Redactor
+	tail tail
+	bad  bool
+}
+
+// Stream returns the state for one body or direction. Nothing is known of its
+// structure: contentType only tells pictures, sound and the like, in which
+// patterns would be found by chance.
+func (r *Redactor) Stream(contentType string) *Stream {
+	mediaType, _ := splitType(contentType)
+	return &Stream{r: r, tail: tail{known: &r.known, blob: isMedia(mediaType)}}
+}
+
+// Write adds p and returns what can be given out now, and how many secrets
+// were replaced in it. safe is valid until the next call.
+func (s *Stream) Write(p []byte) (safe []byte, n int) { return s.write(p, false) }
+
+// Close returns what was still held back.
+func (s *Stream) Close() (rest []byte, n int) { return s.write(nil, true) }
+
+func (s *Stream) write(p []byte, final bool) (out []byte, n int) {
+	if s.bad {
+		return nil, 0
+	}
+	defer s.r.fail(func() { s.bad, out, n = true, []byte(Withheld), 1 })
+	spans, safe := s.tail.feed(p, false, final)
+	from := s.tail.from
+	for i := range spans {
+		spans[i].start -= from
+		spans[i].end -= from
+	}
+	// What apply returns must not lie in the buffer that advance moves.
+	out, n = apply(slices.Clone(s.tail.buf[from:safe]), spans)
+	s.tail.advance(safe)
+	return out, n
+}
