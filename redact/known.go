@@ -2,8 +2,11 @@ package redact
 
 import (
 	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"encoding/hex"
 	"strings"
 )
 
@@ -19,6 +22,8 @@ const (
 // for verbatim, in base64 wherever in a base64 text it may stand, and with
 // the escapes of JSON; percent-encoding is undone before the search.
 type known struct {
+	tags   bool // Redactor.Tag
+	key    [32]byte
 	values map[string]bool
 	forms  []form
 	grams  map[uint32][]gram // four bytes of a form at offset 0 to 3
@@ -111,11 +116,21 @@ func prefix(p []byte) (k [4]byte) {
 // forget empties the memory but for the younger half of the forms.
 func (k *known) forget() {
 	old := k.forms
-	*k = known{learnt: k.learnt, values: map[string]bool{}, grams: map[uint32][]gram{}, short: map[[4]byte]bool{}}
+	*k = known{tags: k.tags, key: k.key, learnt: k.learnt, values: map[string]bool{}, grams: map[uint32][]gram{}, short: map[[4]byte]bool{}}
 	for _, f := range old[len(old)/2:] {
 		k.values[f.text] = true
 		k.form(f.text, f.kind)
 	}
+}
+
+// tag returns kind, with Redactor.Tag the mark of v.
+func (k *known) tag(kind string, v []byte) string {
+	if !k.tags {
+		return kind
+	}
+	m := hmac.New(sha256.New, k.key[:])
+	m.Write(v)
+	return kind + ":" + hex.EncodeToString(m.Sum(nil)[:4])
 }
 
 // find looks for remembered values in the text of s.

@@ -212,11 +212,12 @@ func (s *scanner) equals(i int) {
 		before = b[j-1]
 	}
 	start := j == 0 && !s.cut
+	if string(name) == "Signature" {
+		s.class(slotHex, i+1, i+1, hexLower|underscore, 64, kindSigV4)
+	}
 	switch {
 	case string(name) == "Credential":
 		s.param(i+1, slotCredential, credential, kindSigV4, 1)
-	case string(name) == "Signature" && s.run(slotHex, i+1, hexLower|underscore)-i > 64:
-		s.class(slotHex, i+1, i+1, hexLower|underscore, 64, kindSigV4)
 	case s.url && (start || before == '?' || before == '&' || before == '#' || before == ';'):
 		if isQueryKey(name) || isSecretKey(name) {
 			s.param(i+1, slotForm, fieldValue&^hash, kindQuery, 1)

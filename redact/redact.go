@@ -5,7 +5,7 @@
 // placeholder such as [REDACTED:anthropic]. What is forwarded never passes
 // here. Smallest use:
 //
-//	r := redact.New()
+//	r := redact.New(key)
 //	head, n := r.Head(head, false)
 //	body, m := r.Body(head.Get("content-type"), body)
 //
@@ -33,7 +33,7 @@
 // channel of an event stream, that is for each JSON path whose strings follow
 // one another, and hands an event out again once its held end is decided.
 //
-// A placeholder is `[REDACTED:kind]`; kind is the pattern's name or, for a
+// A placeholder is [REDACTED:kind]; kind is the pattern's name or, for a
 // value of no known format, where it stood: header, cookie, query, form, json,
 // env, argv, userinfo. It has neither quotes nor backslashes. What was redacted
 // already passes unchanged.
@@ -46,7 +46,10 @@
 // is remembered.
 package redact
 
-import "bytes"
+import (
+	"bytes"
+	"strings"
+)
 
 // A Redactor is the gate of one run. The zero value is ready for use. It is
 // not safe for concurrent use: its memory grows with what it sees.
@@ -61,8 +64,14 @@ type Redactor struct {
 	scratch  []*walker // by depth
 }
 
-// New returns a Redactor with an empty memory.
-func New() *Redactor { return &Redactor{} }
+// New returns a Redactor with an empty memory. key is random, of this run, and
+// kept nowhere: see [Redactor.Tag].
+func New(key [32]byte) *Redactor { return &Redactor{known: known{key: key}} }
+
+// Tag makes placeholders carry a mark, [REDACTED:kind:1a2b3c4d], by which equal
+// secrets of one run are seen to be equal. It is an HMAC-SHA256 with the key
+// of New, so that short secrets cannot be guessed from it.
+func (r *Redactor) Tag() { r.known.tags = true }
 
 // Failures returns how often the gate panicked and withheld what it was given.
 func (r *Redactor) Failures() int { return r.failures }
@@ -95,7 +104,8 @@ func (r *Redactor) text(b []byte, url bool) []span {
 	if url {
 		for _, p := range spans {
 			if p.named {
-				r.known.remember(b[p.start:p.end], p.kind)
+				kind, _, _ := strings.Cut(p.kind, ":")
+				r.known.remember(b[p.start:p.end], kind)
 			}
 		}
 	}
@@ -126,7 +136,7 @@ func kindOf(v []byte, other string) string {
 func (r *Redactor) value(v []byte, kind string) string {
 	kind = kindOf(v, kind)
 	r.known.remember(v, kind)
-	return kind
+	return r.known.tag(kind, v)
 }
 
 // Body returns a whole body with its secrets replaced, and in how many

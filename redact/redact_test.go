@@ -21,7 +21,7 @@ func TestPositive(t *testing.T) {
 	for _, s := range samples() {
 		for _, around := range []string{"%s", "see %s here", "a\n%s\nb", "(%s)", "x=1, %s, y", "\x1b[32m%s\x1b[0m"} {
 			in := fmt.Sprintf(around, s.text)
-			out, n := New().String(in)
+			out, n := New(testKey).String(in)
 			if strings.Contains(out, s.secret) || n == 0 {
 				t.Errorf("%s: %q stays", s.name, in)
 				continue
@@ -32,7 +32,7 @@ func TestPositive(t *testing.T) {
 			if want := fmt.Sprintf(around, s.want()); out != want && s.name != "query" && !strings.Contains(around, "\x1b") && around != "a\n%s\nb" {
 				t.Errorf("%s:\n got %q\nwant %q", s.name, out, want)
 			}
-			if again, m := New().String(out); again != out || m != 0 {
+			if again, m := New(testKey).String(out); again != out || m != 0 {
 				t.Errorf("%s: twice: %q, %d", s.name, again, m)
 			}
 		}
@@ -41,10 +41,10 @@ func TestPositive(t *testing.T) {
 
 func TestNegative(t *testing.T) {
 	for _, s := range negatives {
-		if out, n := New().String(s); n != 0 || out != s {
+		if out, n := New(testKey).String(s); n != 0 || out != s {
 			t.Errorf("String(%q) = %q", s, out)
 		}
-		if out, n := New().Body("application/json", []byte(s)); n != 0 || string(out) != s {
+		if out, n := New(testKey).Body("application/json", []byte(s)); n != 0 || string(out) != s {
 			t.Errorf("Body(%q) = %q", s, out)
 		}
 	}
@@ -80,7 +80,7 @@ func TestInside(t *testing.T) {
 			"two-deep": `"` + strings.ReplaceAll(strings.ReplaceAll(string(quoted), `\`, `\\`), `"`, `\"`) + `"`,
 		}
 		for name, body := range bodies {
-			out, n := New().Body("application/json", []byte(body))
+			out, n := New(testKey).Body("application/json", []byte(body))
 			if n == 0 {
 				t.Errorf("%s %s: nothing found in %s", s.name, name, body)
 				continue
@@ -91,11 +91,11 @@ func TestInside(t *testing.T) {
 			if decoded := decodeAll(string(out)); strings.Contains(decoded, s.secret) {
 				t.Errorf("%s %s: stays in %s", s.name, name, out)
 			}
-			if again, m := New().Body("application/json", out); m != 0 {
+			if again, m := New(testKey).Body("application/json", out); m != 0 {
 				t.Errorf("%s %s: not idempotent:\n%s\n%s", s.name, name, out, again)
 			}
 		}
-		encoded, _ := New().String("https://h.example/?q=" + url.QueryEscape(" "+s.text+" "))
+		encoded, _ := New(testKey).String("https://h.example/?q=" + url.QueryEscape(" "+s.text+" "))
 		if decoded, err := url.QueryUnescape(encoded); err != nil || strings.Contains(decoded, s.secret) {
 			t.Errorf("%s: percent-encoded stays: %s", s.name, encoded)
 		}
@@ -127,15 +127,15 @@ func TestSpeedOfBeginnings(t *testing.T) {
 	// Texts of nothing but beginnings must not cost more than their length.
 	for _, s := range []string{"sk-", "-eyJ", "-eyJaaaaaaaaaa.", "-----BEGIN PRIVATE KEY-----\n", `"password":"`, "://a:", "bearer ", "token=", "?key=", "AKIA", "://", "%25", `\u005c`, `\"api_key\":\"`, "[", `{"a":`, `"\\`} {
 		b := bytes.Repeat([]byte(s), 1<<19/len(s))
-		New().Body("application/json", b)
-		New().Body("text/plain", b)
+		New(testKey).Body("application/json", b)
+		New(testKey).Body("text/plain", b)
 	}
 }
 
 func TestMultipart(t *testing.T) {
 	secret := chars(b62, 20)
 	body := "--XX\r\nContent-Disposition: form-data; name=\"client_secret\"\r\n\r\n" + secret + "\r\n--XX\r\nContent-Disposition: form-data; name=\"note\"\r\n\r\nthe " + secret + "\r\n--XX--\r\n"
-	r := New()
+	r := New(testKey)
 	out, n := r.Body("multipart/form-data; boundary=XX", []byte(body))
 	if want := strings.Replace(body, secret, "[REDACTED:form]", 1); n == 0 || string(out) != want && string(out) != strings.ReplaceAll(body, secret, "[REDACTED:form]") {
 		t.Errorf("%d\n%s\nwant\n%s", n, out, want)

@@ -110,3 +110,5 @@ var negatives = []string{
 	"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----",
 	"Basic usage: sk- is the prefix. hf_ too. ghp_ as well.",
 }
+
+var testKey = [32]byte{1, 2, 3}

@@ -248,6 +248,12 @@ func (s *scanner) scan() ([]span, int) {
 		}
 		s.spans = s.spans[:i]
 	}
+	if s.known != nil && s.known.tags {
+		for i := range s.spans {
+			p := &s.spans[i]
+			p.kind = s.known.tag(p.kind, s.b[p.start:p.end])
+		}
+	}
 	return s.spans, s.hold
 }
 

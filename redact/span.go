@@ -30,7 +30,7 @@ func isPlaceholder(s []byte) bool {
 		return false
 	}
 	for _, c := range s[len(opening) : len(s)-1] {
-		if !wordDash.has(c) {
+		if !wordDash.has(c) && c != ':' {
 			return false
 		}
 	}
@@ -76,6 +76,7 @@ func normalize(spans []span) []span {
 
 // specific ranks kinds: what a pattern found says more than where it stood.
 func specific(kind string) int {
+	kind, _, _ = strings.Cut(kind, ":")
 	switch kind {
 	case kindHeader, kindCookie, kindQuery, kindForm, kindJSON, kindEnv, kindArgv, kindUserinfo, kindPersonal:
 		return 0
