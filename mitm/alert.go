@@ -21,6 +21,7 @@ const (
 	alertAccessDenied     alert = 49
 	alertDecryptError     alert = 51
 	alertBadCertStatus    alert = 113
+	alertECHRequired      alert = 121
 	alertCertRequired     alert = 116
 )
 
@@ -44,11 +45,11 @@ func (a alert) String() string {
 }
 
 // aboutCertificate tells the alerts by which a client says that it does not
-// accept a certificate.
+// accept a certificate, or that we are not the server it has ECH keys of.
 func (a alert) aboutCertificate() bool {
 	switch a {
 	case alertBadCertificate, alertUnsupportedCert, alertCertRevoked, alertCertExpired,
-		alertCertUnknown, alertUnknownCA, alertAccessDenied, alertDecryptError, alertBadCertStatus:
+		alertCertUnknown, alertUnknownCA, alertAccessDenied, alertDecryptError, alertBadCertStatus, alertECHRequired:
 		return true
 	}
 	return false

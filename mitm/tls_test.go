@@ -27,14 +27,20 @@ func web(t *testing.T, cfg *tls.Config) string {
 	return l.Addr().String()
 }
 
-// client dials a road with TLS as a child would.
+// rootsOf returns the authority of a road, which the child trusts.
+func rootsOf(r *road) *x509.CertPool {
+	p := x509.NewCertPool()
+	p.AppendCertsFromPEM(r.proxy.Authority.PEM())
+	return p
+}
+
+// dialTLS dials a road with TLS as a child would.
 func dialTLS(r *road, cfg *tls.Config) (*tls.Conn, error) {
 	if cfg.ServerName == "" {
 		cfg.ServerName = host
 	}
 	if cfg.RootCAs == nil {
-		cfg.RootCAs = x509.NewCertPool()
-		cfg.RootCAs.AppendCertsFromPEM(r.proxy.Authority.PEM())
+		cfg.RootCAs = rootsOf(r)
 	}
 	return tls.Dial("tcp", r.addr, cfg)
 }
