@@ -154,7 +154,7 @@ func (c *Conn) Write(b []byte) (n int, err error) {
 				return n, c.opError("write", err)
 			}
 		case *tcpip.ErrClosedForSend:
-			if c.writeClosed.Load() {
+			if c.writeClosed.Load() && !c.isClosed() {
 				return n, c.opError("write", syscall.EPIPE)
 			}
 			return n, c.opError("write", c.failure(nil))
@@ -181,7 +181,7 @@ func (c *Conn) await(event <-chan struct{}, d *deadline) error {
 // failure notes why the connection broke and returns that. gVisor tells it
 // only once, to whichever of reader and writer comes first; both shall know.
 func (c *Conn) failure(terr tcpip.Error) error {
-	if c.isClosed() {
+	if c.isClosed() || isClosed(c.stop) {
 		return net.ErrClosed
 	}
 	if terr != nil {

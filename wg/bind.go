@@ -37,14 +37,18 @@ type binds struct {
 	// It does so as soon as it has the far end's response, and far may send
 	// only after it has received that.
 	established chan struct{}
+
+	// cut ends every Send for good. A bind's Close cannot: WireGuard holds
+	// the lock that it needs to get there while it sends.
+	cut chan struct{}
 }
 
 func newBinds() *binds {
-	b := &binds{established: make(chan struct{})}
+	b := &binds{established: make(chan struct{}), cut: make(chan struct{})}
 	toFar := make(chan *request)
 	toNear := make(chan *request)
-	b.near = &bind{in: toNear, out: toFar, transport: sync.OnceFunc(func() { close(b.established) })}
-	b.far = &bind{in: toFar, out: toNear, transport: func() {}}
+	b.near = &bind{in: toNear, out: toFar, cut: b.cut, transport: sync.OnceFunc(func() { close(b.established) })}
+	b.far = &bind{in: toFar, out: toNear, cut: b.cut, transport: func() {}}
 	return b
 }
 
@@ -58,7 +62,8 @@ type request struct {
 // bind implements conn.Bind by rendezvous.
 type bind struct {
 	in, out   chan *request // offers of ours, offers of the other's
-	transport func()        // a transport message was received by the other
+	cut       <-chan struct{}
+	transport func() // a transport message was received by the other
 
 	// mu guards closed, which Close closes and Open replaces.
 	mu     sync.Mutex
@@ -72,8 +77,8 @@ func (b *bind) Open(port uint16) ([]conn.ReceiveFunc, uint16, error) {
 	if b.closed != nil {
 		return nil, 0, conn.ErrBindAlreadyOpen
 	}
-	r := &receiver{offers: b.in, closed: make(chan struct{}), request: request{filled: make(chan int)}}
-	b.closed = r.closed
+	b.closed = make(chan struct{})
+	r := &receiver{offers: b.in, closed: b.closed, request: request{filled: make(chan int)}}
 	return []conn.ReceiveFunc{r.receive}, port, nil
 }
 
@@ -105,12 +110,6 @@ func (b *bind) ParseEndpoint(s string) (conn.Endpoint, error) {
 // Send implements conn.Bind: it copies the messages into the buffers of the
 // other end's next offers. One that is too long is left out, as by a network.
 func (b *bind) Send(bufs [][]byte, _ conn.Endpoint) error {
-	b.mu.Lock()
-	closed := b.closed
-	b.mu.Unlock()
-	if closed == nil {
-		return net.ErrClosed
-	}
 	for len(bufs) > 0 {
 		select {
 		case r := <-b.out:
@@ -128,7 +127,7 @@ func (b *bind) Send(bufs [][]byte, _ conn.Endpoint) error {
 			if transport {
 				b.transport()
 			}
-		case <-closed:
+		case <-b.cut:
 			return net.ErrClosed
 		}
 	}
@@ -138,7 +137,7 @@ func (b *bind) Send(bufs [][]byte, _ conn.Endpoint) error {
 // receiver is one opening of a bind.
 type receiver struct {
 	offers  chan *request
-	closed  chan struct{}
+	closed  <-chan struct{}
 	request request
 }
 

@@ -88,6 +88,7 @@ type Link struct {
 	// mu guards what follows.
 	mu        sync.Mutex
 	near      *nearDevice
+	wire      *binds
 	closed    bool
 	nearWG    *device.Device
 	farWG     *device.Device
@@ -106,14 +107,14 @@ func (l *Link) Up(ctx context.Context) error {
 		l.mu.Unlock()
 		return errors.New("wireguard link: up or closed already")
 	}
-	ends := newBinds()
+	l.wire = newBinds()
 	l.near = newNearDevice(l.Down)
 	log := &device.Logger{Verbosef: device.DiscardLogf, Errorf: device.DiscardLogf}
 	if l.Log != nil {
 		log.Errorf = l.Log
 	}
-	l.farWG = device.NewDevice(l.Far, ends.far, log)
-	l.nearWG = device.NewDevice(l.near, ends.near, log)
+	l.farWG = device.NewDevice(l.Far, l.wire.far, log)
+	l.nearWG = device.NewDevice(l.near, l.wire.near, log)
 	err := l.introduce()
 	l.mu.Unlock()
 	if err != nil {
@@ -122,7 +123,7 @@ func (l *Link) Up(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, handshakeTime)
 	defer cancel()
 	select {
-	case <-ends.established:
+	case <-l.wire.established:
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("wireguard link: handshake: %w", context.Cause(ctx))
@@ -192,7 +193,7 @@ func (l *Link) close() {
 	if l.near == nil {
 		return
 	}
-	// Near first: what still comes is taken by a far end that listens.
+	close(l.wire.cut)
 	l.nearWG.Close()
 	l.farWG.Close()
 	<-l.nearWG.Wait()
