@@ -1,0 +1,70 @@
+package store
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// The states of a session.
+const (
+	stateRunning    = "running"
+	stateEnded      = "ended"
+	stateCrashed    = "crashed"
+	stateUnreadable = "unreadable"
+)
+
+// lockSuffix names the file whose flock(2) says that a session is being
+// written. It stands beside the session and not on it: closing any descriptor
+// of the session file would drop the POSIX locks of SQLite in this process.
+const lockSuffix = "-lock"
+
+// lockRunning takes the lock of a new session. It is released when the file is
+// closed, at the latest when the process dies.
+func lockRunning(path string) (*os.File, error) {
+	f, err := os.OpenFile(path+lockSuffix, os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		return nil, &os.PathError{Op: "lock", Path: f.Name(), Err: err}
+	}
+	return f, nil
+}
+
+// isRunning reports whether a session without an end is still being written.
+// Where the lock cannot be looked at it asks for the process instead.
+func isRunning(path string, pid int, start int64) bool {
+	f, err := os.OpenFile(path+lockSuffix, os.O_RDONLY|unix.O_NOFOLLOW, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false
+	}
+	if err != nil {
+		return start != 0 && startTime(pid) == start
+	}
+	defer f.Close()
+	err = unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB)
+	return errors.Is(err, unix.EWOULDBLOCK)
+}
+
+// startTime returns when a process started, in clock ticks after boot
+// (proc_pid_stat(5) field 22), 0 if there is no such process. With the pid it
+// names a process for good.
+func startTime(pid int) int64 {
+	p, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return 0
+	}
+	s := string(p)
+	fields := strings.Fields(s[strings.LastIndexByte(s, ')')+1:]) // the name may hold spaces
+	if len(fields) < 20 {
+		return 0
+	}
+	n, _ := strconv.ParseInt(fields[19], 10, 64)
+	return n
+}

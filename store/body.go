@@ -1,0 +1,262 @@
+package store
+
+import (
+	"time"
+
+	"trace/flow"
+)
+
+// Limits of what is held in memory for bodies that have not ended.
+const (
+	maxWhole    = 64 << 20  // of one body that redaction must see whole; beyond, it streams
+	maxWholeAll = 128 << 20 // of all such bodies together
+	blockBody   = 512 << 10 // of a streamed body before it is cut into chunks
+	segmentBody = 2 << 20   // of a body before a segment of it is committed
+	segmentLive = 256 << 10 // of events or messages before they move from tail to body
+)
+
+// inbody is a body on its way in.
+type inbody struct {
+	begun   bool
+	whole   bool        // gathered for redaction, in pend
+	gate    *streamGate // otherwise
+	pend    []byte
+	spans   []span // of chunks already cut since the last segment
+	size    int64  // bytes in spans
+	at      int64  // bytes cut ever
+	touched time.Time
+}
+
+// A segment is a committed part of a body: rows of the table body.
+type segment struct {
+	l            *live
+	part         int
+	seq          int64
+	first, count int64 // its events or messages
+	size         int64
+	spans        []span
+	times        []byte
+}
+
+// body takes in a piece of a decoded body.
+func (w *writer) body(l *live, e *flow.Event) {
+	if e.Side == flow.Server && l.gate != nil { // between events
+		out, n := w.gate.body("text/event-stream", e.Data)
+		p := &piece{idx: l.events.next, at: micros(e.At), flags: fromServer | isPlain, data: append([]byte(nil), out...)}
+		l.x.Redacted += n
+		l.changed[flow.Server] += n
+		w.push(l, &l.events, p)
+		w.row(l, p)
+		return
+	}
+	b := &l.bodies[e.Side]
+	if !b.begun {
+		b.begun = true
+		if ct := l.contentType(e.Side); w.gate.isWhole(ct, e.Data) {
+			b.whole = true
+		} else {
+			b.gate = w.gate.stream(ct)
+		}
+	}
+	if b.whole {
+		if len(b.pend)+len(e.Data) <= maxWhole && w.whole+len(e.Data) <= maxWholeAll {
+			b.pend = append(b.pend, e.Data...)
+			w.whole += len(e.Data)
+			return
+		}
+		w.stream(l, e.Side)
+	}
+	out, n := b.gate.write(e.Data)
+	l.changed[e.Side] += n
+	l.x.Redacted += n
+	b.pend = append(b.pend, out...)
+	b.touched = time.Now()
+	w.slow[l] = true
+	if len(b.pend) >= blockBody {
+		w.cut(l, e.Side, false)
+	}
+}
+
+func (l *live) contentType(s flow.Side) string {
+	p := l.x.Request
+	if s == flow.Server {
+		p = l.x.Response
+	}
+	if p == nil {
+		return ""
+	}
+	return p.ContentType
+}
+
+// stream turns a body that has grown too large to be gathered into a streamed
+// one.
+func (w *writer) stream(l *live, side flow.Side) {
+	b := &l.bodies[side]
+	w.whole -= len(b.pend)
+	b.whole, b.gate = false, w.gate.stream(l.contentType(side))
+	out, n := b.gate.write(b.pend)
+	b.pend = append([]byte(nil), out...)
+	l.changed[side] += n
+	l.x.Redacted += n
+}
+
+// cut makes chunks of what a body has gathered, and a segment when there are
+// enough of them, or when last is set.
+func (w *writer) cut(l *live, side flow.Side, last bool) {
+	b := &l.bodies[side]
+	var n int
+	b.spans, n = w.chunks.add(b.spans, b.pend, b.at, last)
+	b.pend = b.pend[:copy(b.pend, b.pend[n:])]
+	b.at += int64(n)
+	b.size += int64(n)
+	if b.size >= segmentBody || last && b.size > 0 {
+		w.segment(&segment{l: l, part: int(side), size: b.size, spans: b.spans})
+		b.spans, b.size = nil, 0
+	}
+	if len(b.pend) == 0 {
+		b.pend = nil
+	}
+}
+
+// segment queues s for the next transaction.
+func (w *writer) segment(s *segment) {
+	s.seq = s.l.segments[s.part]
+	s.l.segments[s.part]++
+	w.ops.segments = append(w.ops.segments, s)
+	w.touch(s.l) // followers look again
+}
+
+// settleSlow commits what has come of bodies that fell silent, so that it can
+// be seen and survives.
+func (w *writer) settleSlow(now time.Time) {
+	for l := range w.slow {
+		still := false
+		for side := range l.bodies {
+			b := &l.bodies[side]
+			if b.whole || len(b.pend)+len(b.spans) == 0 {
+				continue
+			}
+			if now.Sub(b.touched) < slowEvery {
+				still = true
+				continue
+			}
+			w.cut(l, flow.Side(side), true)
+		}
+		if !still {
+			delete(w.slow, l)
+		}
+	}
+}
+
+// finishBody puts what is left of a body into the file.
+func (w *writer) finishBody(l *live, side flow.Side) {
+	if side == flow.Server && l.gate != nil {
+		w.outs(l, l.gate.close())
+		for _, p := range l.events.ps {
+			p.flags &^= isPartial
+		}
+		w.compact(l, &l.events, partResponse)
+	}
+	b := &l.bodies[side]
+	if !b.begun {
+		return
+	}
+	if b.whole {
+		w.whole -= len(b.pend)
+		out, n := w.gate.body(l.contentType(side), b.pend)
+		b.pend = out
+		l.changed[side] += n
+		l.x.Redacted += n
+	} else {
+		out, n := b.gate.close()
+		b.pend = append(b.pend, out...)
+		l.changed[side] += n
+		l.x.Redacted += n
+	}
+	w.cut(l, side, true)
+	*b = inbody{at: b.at}
+}
+
+// bodyEnd notes what is known of a body that has ended.
+func (w *writer) bodyEnd(l *live, e *flow.Event) {
+	w.finishBody(l, e.Side)
+	p := l.x.Request
+	if e.Side == flow.Server {
+		if l.x.Response == nil {
+			l.x.Response = &flow.Part{}
+		}
+		p = l.x.Response
+	} else {
+		l.x.RequestEnded = e.At
+	}
+	if p == nil || e.Ended == nil {
+		return
+	}
+	ended := *e.Ended
+	var n int
+	ended.Trailers, n = w.gate.fields(ended.Trailers, e.Side == flow.Server)
+	l.x.Redacted += n
+	ended.Truncated = ended.Truncated || l.lost
+	p.Body = &ended
+	p.Withheld = l.changed[e.Side] > 0
+}
+
+// pieceLog holds the events or messages of a flow that stand in tail.
+type pieceLog struct {
+	ps    []*piece
+	bytes int
+	next  int64 // index of the next event or message
+}
+
+func (g *pieceLog) find(idx int64) *piece {
+	for i := len(g.ps) - 1; i >= 0; i-- {
+		if p := g.ps[i]; p.idx == idx && p.flags&isPlain == 0 {
+			return p
+		}
+	}
+	return nil
+}
+
+func (w *writer) push(l *live, g *pieceLog, p *piece) {
+	p.ord = l.pieces
+	l.pieces++
+	g.ps = append(g.ps, p)
+	g.bytes += len(p.data)
+}
+
+// row queues the present state of p for tail.
+func (w *writer) row(l *live, p *piece) {
+	l.seq++
+	p.seq = l.seq
+	w.ops.tails = append(w.ops.tails, tailRow{l, p, p.seq})
+}
+
+// compact moves pieces from tail into a segment of the body, up to the first
+// whose end is held back.
+func (w *writer) compact(l *live, g *pieceLog, part int) {
+	n := 0
+	var raw []byte
+	for n < len(g.ps) && g.ps[n].flags&isPartial == 0 {
+		raw = append(raw, g.ps[n].data...)
+		n++
+	}
+	if n == 0 {
+		return
+	}
+	done := g.ps[:n]
+	s := &segment{l: l, part: part, first: done[0].idx, size: int64(len(raw))}
+	s.times = squeeze(w.chunks.enc, appendTimes(nil, done))
+	s.spans, _ = w.chunks.add(nil, raw, 0, true)
+	for _, p := range done {
+		if p.flags&isPlain == 0 {
+			s.count++
+		}
+		p.gone = true
+	}
+	w.segment(s)
+	if l.tailed {
+		w.ops.drops = append(w.ops.drops, drop{l, done[0].ord, done[n-1].ord})
+	}
+	g.ps = append([]*piece(nil), g.ps[n:]...)
+	g.bytes -= len(raw)
+}

@@ -1,0 +1,395 @@
+package store
+
+import (
+	"time"
+
+	"trace/flow"
+	"trace/redact"
+)
+
+// connState is a connection that may still change.
+type connState struct {
+	id      int64
+	facts   *flow.Conn // redacted
+	marks   []flow.Note
+	chain   []span // its certificates
+	flows   int64  // that it had
+	open    map[int64]*live
+	dirty   bool
+	process *flow.Process // as it came, to redact it once
+	redone  *flow.Process
+}
+
+// live is a flow that may still change: the exchange as readers will get it,
+// and the state of what is still coming.
+type live struct {
+	x        flow.Exchange
+	conn     *connState
+	dirty    bool
+	inserted bool  // it has its row and its id
+	tailed   bool  // it has rows in tail
+	lost     bool  // something of it was not recorded
+	revved   int64 // number of the burst that its row carries
+	pieces   int64
+	seq      int64    // of rows in tail
+	segments [3]int64 // written so far, by part
+	bodies   [2]inbody
+	changed  [2]int // places that redaction replaced, by side
+	gate     *eventGate
+	opaque   [2]*streamGate
+	events   pieceLog
+	messages pieceLog
+}
+
+// apply folds one event into the state.
+func (w *writer) apply(e *flow.Event) {
+	if w.failing != nil && !w.bearable(e) {
+		return
+	}
+	switch e.Kind {
+	case flow.Gap:
+		w.ops.notes = append(w.ops.notes, note{e.At, true, w.gate.fault(e.Error)})
+	case flow.ConnOpen, flow.ConnUpdate:
+		w.connect(e)
+	case flow.ConnEnd:
+		w.connEnd(e)
+	case flow.Request, flow.Opaque, flow.Query:
+		w.open(e)
+	case flow.Mark:
+		w.mark(e)
+	case flow.None:
+	default:
+		if c := w.conns[e.Conn]; c != nil && c.open[e.Flow] != nil {
+			w.proceed(c.open[e.Flow], e)
+		}
+	}
+}
+
+// bearable reports whether e may be folded although nothing can be written:
+// it must not grow what is kept in memory. What is turned away is counted.
+func (w *writer) bearable(e *flow.Event) bool {
+	switch e.Kind {
+	case flow.BodyEnd, flow.End, flow.ConnEnd, flow.Gap:
+		return true
+	case flow.ConnUpdate, flow.Response:
+		if w.conns[e.Conn] != nil {
+			return true
+		}
+	case flow.Body, flow.StreamEvent, flow.Message:
+		if c := w.conns[e.Conn]; c != nil && c.open[e.Flow] != nil {
+			c.open[e.Flow].lost = true
+		}
+	}
+	w.lose(1, int64(len(e.Data)))
+	return false
+}
+
+// connect takes in what is known of a connection and returns its state.
+func (w *writer) connect(e *flow.Event) *connState {
+	id := e.Conn
+	if id == 0 {
+		w.dns--
+		id = w.dns
+	}
+	c := w.conns[id]
+	if c == nil {
+		c = &connState{id: id, facts: &flow.Conn{ID: id, Source: w.session.Source, Started: e.At}, open: map[int64]*live{}}
+		w.conns[id] = c
+		w.touchConn(c)
+	}
+	if e.Facts == nil {
+		return c
+	}
+	f := *e.Facts
+	if f.Process != c.process {
+		c.process, c.redone = f.Process, w.gate.process(f.Process)
+	}
+	f.Process = c.redone
+	f.Error = w.gate.fault(f.Error)
+	c.facts = &f
+	if chain := f.Upstream.Chain; len(chain) > 0 && c.chain == nil {
+		c.chain, _ = w.chunks.add(nil, appendChain(nil, chain), 0, true)
+	}
+	w.touchConn(c)
+	return c
+}
+
+// connEnd takes leave of a connection. One that carried no flow becomes a row
+// of its own: that a connection was tried is worth recording.
+func (w *writer) connEnd(e *flow.Event) {
+	c := w.connect(e)
+	for _, l := range c.open {
+		w.abandon(l, e.At, c.facts.Error)
+	}
+	if c.flows == 0 {
+		l := w.newFlow(c, 1, kindOf(c.facts), startOf(c.facts, e.At))
+		w.end(l, e.At, c.facts.Error)
+	}
+	delete(w.conns, c.id)
+}
+
+func kindOf(c *flow.Conn) string {
+	if c.Transport == "udp" {
+		return flow.KindUDP
+	}
+	return flow.KindTCP
+}
+
+// startOf returns when a row that stands for the whole connection started.
+func startOf(c *flow.Conn, at time.Time) time.Time {
+	if c.Started.IsZero() || c.Started.After(at) {
+		return at
+	}
+	return c.Started
+}
+
+func (w *writer) newFlow(c *connState, ordinal int64, kind string, at time.Time) *live {
+	l := &live{conn: c}
+	l.x = flow.Exchange{Session: w.session.ID, Kind: kind, State: flow.StateOpen, Started: at, Ordinal: ordinal}
+	c.flows++
+	c.open[ordinal] = l
+	w.touch(l)
+	return l
+}
+
+// open begins a flow.
+func (w *writer) open(e *flow.Event) {
+	c := w.connect(e)
+	if old := c.open[e.Flow]; old != nil {
+		w.abandon(old, e.At, nil)
+	}
+	switch e.Kind {
+	case flow.Request:
+		l := w.newFlow(c, e.Flow, flow.KindHTTP, e.At)
+		l.x.Request = w.part(l, e.Head, false)
+	case flow.Opaque:
+		at := e.At
+		if e.Flow <= 1 {
+			at = startOf(c.facts, at)
+		}
+		w.newFlow(c, e.Flow, kindOf(c.facts), at)
+	case flow.Query:
+		l := w.newFlow(c, e.Flow, flow.KindDNS, e.At)
+		l.x.DNS = e.DNS
+		end := e.At
+		if e.DNS != nil {
+			end = end.Add(e.DNS.Took)
+		}
+		w.end(l, end, e.Error)
+		if c.id < 0 { // nothing more can come of it
+			delete(w.conns, c.id)
+		}
+	}
+}
+
+// part makes a request or an answer of its head.
+func (w *writer) part(l *live, h *flow.Head, response bool) *flow.Part {
+	h, n := w.gate.head(h, response)
+	l.x.Redacted += n
+	return &flow.Part{Head: h, ContentType: h.Get("Content-Type")}
+}
+
+// proceed folds an event of an open flow into it.
+func (w *writer) proceed(l *live, e *flow.Event) {
+	switch e.Kind {
+	case flow.Response:
+		var early []*flow.Head
+		if l.x.Response != nil {
+			early = l.x.Response.Informational
+		}
+		l.x.Response = w.part(l, e.Head, true)
+		l.x.Response.Informational = early
+		l.x.Responded = e.At
+	case flow.Informational:
+		if l.x.Response == nil {
+			l.x.Response = &flow.Part{}
+		}
+		h, n := w.gate.head(e.Head, true)
+		l.x.Redacted += n
+		l.x.Response.Informational = append(l.x.Response.Informational, h)
+	case flow.Body:
+		w.body(l, e)
+		return
+	case flow.StreamEvent:
+		w.streamEvent(l, e)
+		return
+	case flow.Message:
+		w.message(l, e)
+		return
+	case flow.BodyEnd:
+		w.bodyEnd(l, e)
+	case flow.End:
+		w.end(l, e.At, e.Error)
+	}
+	w.touch(l)
+}
+
+// mark leaves a note on a flow, a connection, or the run.
+func (w *writer) mark(e *flow.Event) {
+	n := flow.Note{At: e.At, Error: w.gate.fault(e.Error)}
+	c := w.conns[e.Conn]
+	switch {
+	case e.Conn == 0 || c == nil:
+		w.ops.notes = append(w.ops.notes, note{n.At, false, n.Error})
+	case c.open[e.Flow] != nil:
+		l := c.open[e.Flow]
+		l.x.Marks = append(l.x.Marks, n)
+		w.touch(l)
+	default:
+		c.marks = append(c.marks, n)
+		w.touchConn(c)
+	}
+}
+
+// end closes a flow.
+func (w *writer) end(l *live, at time.Time, fault *flow.Error) {
+	w.finishBody(l, flow.Client)
+	w.finishBody(l, flow.Server)
+	w.finishMessages(l, micros(at))
+	l.x.Ended = at
+	l.x.State = flow.StateComplete
+	if fault != nil {
+		l.x.State, l.x.Error = flow.StateFailed, w.gate.fault(fault)
+	}
+	if l.lost {
+		l.x.Marks = append(l.x.Marks, flow.Note{At: at, Error: &flow.Error{Where: flow.AtCapture, Code: flow.CodeGap,
+			Message: "part of this flow was not recorded"}})
+	}
+	delete(l.conn.open, l.x.Ordinal)
+	delete(w.slow, l)
+	w.touch(l)
+}
+
+// abandon closes a flow whose end was never told.
+func (w *writer) abandon(l *live, at time.Time, fault *flow.Error) {
+	if fault == nil {
+		fault = &flow.Error{Where: flow.AtCapture, Code: flow.CodeTruncated, Message: "recording ended before the flow did"}
+	}
+	w.end(l, at, fault)
+}
+
+// abandonAll closes everything that is still open when the run ends.
+func (w *writer) abandonAll(at time.Time) {
+	for _, c := range w.conns {
+		for _, l := range c.open {
+			w.abandon(l, at, nil)
+		}
+	}
+}
+
+func (w *writer) touch(l *live) {
+	if w.gate.tripped() {
+		l.x.Marks = append(l.x.Marks, flow.Note{At: l.x.Started, Error: &flow.Error{Where: flow.AtCapture,
+			Code: flow.CodePanic, Message: "redaction failed here; what it failed on is withheld"}})
+	}
+	if !l.dirty {
+		l.dirty = true
+		w.ops.flows = append(w.ops.flows, l)
+	}
+}
+
+func (w *writer) touchConn(c *connState) {
+	if !c.dirty {
+		c.dirty = true
+		w.ops.conns = append(w.ops.conns, c)
+	}
+}
+
+// message takes in a message of a websocket or a piece of opaque bytes.
+func (w *writer) message(l *live, e *flow.Event) {
+	if l.x.Kind == flow.KindHTTP {
+		l.x.Kind = flow.KindWebSocket
+		w.touch(l)
+	}
+	p := &piece{idx: l.messages.next, at: micros(e.At), flags: isMessage | sideFlag(e.Side), opcode: e.Opcode, size: e.Size}
+	l.messages.next++
+	var out []byte
+	n := 0
+	if l.x.Kind == flow.KindTCP {
+		if l.opaque[e.Side] == nil {
+			l.opaque[e.Side] = w.gate.stream("")
+		}
+		out, n = l.opaque[e.Side].write(e.Data)
+	} else {
+		out, n = w.gate.body("", e.Data)
+	}
+	p.data = append([]byte(nil), out...)
+	if n > 0 {
+		l.x.Redacted += n
+		l.changed[e.Side] += n
+		w.touch(l)
+	} else if e.HasSum {
+		p.sum = append([]byte(nil), e.SHA256[:]...)
+	}
+	w.push(l, &l.messages, p)
+	w.row(l, p)
+	if l.messages.bytes >= segmentLive {
+		w.compact(l, &l.messages, partMessages)
+	}
+}
+
+// finishMessages writes what redaction still held of opaque bytes, and moves
+// all messages out of tail.
+func (w *writer) finishMessages(l *live, at int64) {
+	for side, sg := range l.opaque {
+		out, n := sg.close()
+		if len(out) > 0 {
+			p := &piece{idx: l.messages.next, at: at, flags: isMessage | sideFlag(flow.Side(side)), data: append([]byte(nil), out...)}
+			l.messages.next++
+			w.push(l, &l.messages, p)
+			w.row(l, p)
+		}
+		l.x.Redacted += n
+		l.opaque[side] = nil
+	}
+	w.compact(l, &l.messages, partMessages)
+}
+
+func sideFlag(s flow.Side) byte {
+	if s == flow.Server {
+		return fromServer
+	}
+	return 0
+}
+
+// streamEvent takes in one event of an event stream.
+func (w *writer) streamEvent(l *live, e *flow.Event) {
+	if l.gate == nil {
+		w.finishBody(l, flow.Server) // bytes before the first event
+		l.gate = w.gate.events()
+		l.x.FirstEvent = e.At
+		w.touch(l)
+	}
+	p := &piece{idx: l.events.next, at: micros(e.At), flags: fromServer | isPartial}
+	l.events.next++
+	w.push(l, &l.events, p)
+	w.outs(l, l.gate.event(e.Data))
+	if p.seq == 0 { // nothing of it is sure yet; that it came is
+		w.row(l, p)
+	}
+	if l.events.bytes >= segmentLive {
+		w.compact(l, &l.events, partResponse)
+	}
+}
+
+// outs writes what redaction let through of events.
+func (w *writer) outs(l *live, outs []redact.Out) {
+	for _, o := range outs {
+		p := l.events.find(int64(o.Index))
+		if p == nil {
+			continue
+		}
+		l.events.bytes += len(o.Raw) - len(p.data)
+		p.data = append([]byte(nil), o.Raw...)
+		p.flags &^= isPartial
+		if o.Partial {
+			p.flags |= isPartial
+		}
+		if o.N > 0 {
+			l.x.Redacted += o.N
+			l.changed[flow.Server] += o.N
+			w.touch(l)
+		}
+		w.row(l, p)
+	}
+}
