@@ -187,7 +187,7 @@ var ends = map[string]flow.How{
 // parse reads a script: sections "client AT" and "server AT" hold what is sent,
 // in Go's escapes and without the line ends of the file; "end SIDE HOW AT" ends
 // a side; "conn" holds facts of the connection; "want" the events.
-func parse(t *testing.T, a *txtar.Archive) (s *script, want *txtar.File) {
+func parse(t testing.TB, a *txtar.Archive) (s *script, want *txtar.File) {
 	t.Helper()
 	s = newScript()
 	for i, f := range a.Files {
@@ -222,7 +222,7 @@ func parse(t *testing.T, a *txtar.Archive) (s *script, want *txtar.File) {
 	return s, want
 }
 
-func facts(t *testing.T, c *flow.Conn, text string) {
+func facts(t testing.TB, c *flow.Conn, text string) {
 	t.Helper()
 	for line := range strings.Lines(text) {
 		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
@@ -257,7 +257,9 @@ func TestScripts(t *testing.T) {
 				t.Fatal(err)
 			}
 			s, want := parse(t, a)
-			got := show(s.run(whole))
+			events := s.run(whole)
+			check(t, s, events)
+			got := show(events)
 			if *update {
 				if want == nil {
 					a.Files = append(a.Files, txtar.File{Name: "want"})
