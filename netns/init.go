@@ -19,6 +19,7 @@ type builder struct {
 	device    int
 	helper    int // the parent's end of the helper's socket
 	helperPID int
+	forked    chan error // one word when these two are set
 	link      *link
 	notes     []noteMessage
 }
@@ -40,17 +41,23 @@ func runInit(control int) int {
 	}{
 		{"lo", b.loopback}, {"device", b.makeDevice}, {"offload", b.setOffload}, {"address", b.addAddress},
 		{"ipv6", b.addAddress6}, {"route", b.addRoutes}, {"sysctl", b.writeSysctls}, {"dns-sockets", b.bindDNS},
-		{"helper", b.forkHelper}, {"mounts", b.mount},
+		{"mounts", b.mount}, {"helper", b.awaitHelper},
 	}
 	for _, s := range steps {
 		began := time.Now()
 		if err := s.run(); err != nil {
 			return b.fail(s.name, err)
 		}
-		if err := sendPacket(control, report{Step: s.name, Took: time.Since(began), PID: b.helperPID}); err != nil {
+		if s.name == "device" {
+			// An execve of this binary takes as long as all other steps together: let it run beside them.
+			b.forked = make(chan error, 1)
+			go b.forkHelper()
+		}
+		if err := sendPacket(control, report{Step: s.name, Took: time.Since(began)}); err != nil {
 			return exitStage // the parent is gone
 		}
 	}
+	b.ready.HelperPID = b.helperPID
 	b.ready.NetNS = nsInode("thread-self", "net")
 	b.ready.UserNS = nsInode("thread-self", "user")
 	fds := append([]int{b.device, b.helper}, b.out...)
@@ -62,6 +69,7 @@ func runInit(control int) int {
 }
 
 func (b *builder) fail(step string, err error) int {
+	b.awaitHelper() // the parent has to know its pid
 	sendPacket(b.control, report{Step: step, Fault: newFault(err), Notes: b.notes, PID: b.helperPID})
 	return exitStage
 }
@@ -72,39 +80,57 @@ func (b *builder) note(step, object string, err error) {
 	}
 }
 
-// forkHelper starts the helper as our sibling. It must hold nothing of the user's: a pipe whose writer it kept would never end.
-func (b *builder) forkHelper() error {
+// forkHelper starts the helper as our sibling.
+func (b *builder) forkHelper() {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return os.NewSyscallError("socketpair", err)
+		b.forked <- os.NewSyscallError("socketpair", err)
+		return
 	}
 	defer unix.Close(pair[1])
+	pid, err := b.execHelper(pair[1])
+	if err != nil {
+		unix.Close(pair[0])
+		b.forked <- fmt.Errorf("fork: %w", err)
+		return
+	}
+	b.helper, b.helperPID = pair[0], pid
+	b.forked <- nil
+}
+
+// execHelper gives the helper its socket and a duplicate of the device. It must hold nothing of the user's: a pipe whose writer it
+// kept would never end.
+func (b *builder) execHelper(control int) (pid int, err error) {
 	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return fmt.Errorf("open /dev/null: %w", err)
+		return 0, err
 	}
 	defer unix.Close(null)
 	n := uintptr(null)
 	attr := &syscall.ProcAttr{
 		Dir:   "/",
 		Env:   stageEnv(3, "GOMAXPROCS=1"),
-		Files: []uintptr{n, n, n, uintptr(pair[1]), uintptr(b.device)},
+		Files: []uintptr{n, n, n, uintptr(control), uintptr(b.device)},
 		Sys:   &syscall.SysProcAttr{Cloneflags: unix.CLONE_PARENT, Setsid: true},
 	}
-	// What the parent inherited from the user reaches init for the target's sake, and must end there.
+	// What the parent inherited from the user reached init for the target's sake, and must end there.
 	for fd := len(attr.Files); fd <= lastInherited(); fd++ {
 		attr.Files = append(attr.Files, ^uintptr(0))
 	}
 	if b.setup.UserNS {
 		attr.Sys.AmbientCaps = ambient
 	}
-	pid, err := syscall.ForkExec(selfExe, []string{stageChild}, attr)
-	if err != nil {
-		unix.Close(pair[0])
-		return fmt.Errorf("fork: %w", err)
+	return syscall.ForkExec(selfExe, []string{stageChild}, attr)
+}
+
+// awaitHelper is done when the helper's fork is, once.
+func (b *builder) awaitHelper() error {
+	if b.forked == nil {
+		return nil
 	}
-	b.helper, b.helperPID = pair[0], pid
-	return nil
+	err := <-b.forked
+	b.forked = nil
+	return err
 }
 
 // execute waits for the parent's go and becomes the target.

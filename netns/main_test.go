@@ -65,21 +65,58 @@ func asUser(t *testing.T, node bool) bool {
 	if node {
 		role = "user tun"
 	}
+	runAs(t, exe, role, node)
+	return false
+}
+
+// runAs runs the calling test again in a process that becomes somebody else first.
+func runAs(t *testing.T, exe, role string, mounts bool) {
+	t.Helper()
 	cmd := exec.Command(exe, "-test.run=^"+t.Name()+"$", "-test.v")
 	cmd.Env = append(os.Environ(), roleVar+"="+role, "HOME=/nonexistent", "TMPDIR=/tmp")
 	cmd.Dir = "/"
-	if node {
+	if mounts {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
 	}
 	out, err := cmd.CombinedOutput()
 	if err != nil {
-		t.Fatalf("as user: %v\n%s", err, out)
+		t.Fatalf("as %s: %v\n%s", role, err, out)
 	}
 	if !strings.Contains(string(out), "--- PASS: "+t.Name()) {
-		t.Fatalf("as user the test did not run:\n%s", out)
+		t.Fatalf("as %s the test did not run:\n%s", role, out)
 	}
-	t.Logf("as user:\n%s", out)
-	return false
+	t.Logf("as %s:\n%s", role, out)
+}
+
+// everywhere runs f as root and as an ordinary user, over each kind of device.
+func everywhere(t *testing.T, f func(t *testing.T, kind DeviceKind)) {
+	t.Helper()
+	for _, kind := range []DeviceKind{TUN, Veth} {
+		t.Run(string(kind), func(t *testing.T) {
+			if fd, err := os.OpenFile(tunFile, os.O_RDWR, 0); kind == TUN && err != nil {
+				skip(t, "%v", err)
+			} else {
+				fd.Close()
+			}
+			f(t, kind)
+		})
+	}
+	if os.Geteuid() == 0 && CurrentRights() == Root {
+		asUser(t, true)
+	}
+}
+
+// role is a Config that runs this binary in a role.
+func role(t *testing.T, kind DeviceKind, what string) *Config {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := config(exe)
+	c.Env = append(os.Environ(), roleVar+"="+what)
+	c.Device = kind
+	return c
 }
 
 func start(t *testing.T, c *Config) *Namespace {
@@ -123,3 +160,15 @@ func run(t *testing.T, c *Config) (string, Status) {
 	}
 	return out.String(), st
 }
+
+func pipe(t *testing.T) (r, w *os.File) {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Close(); w.Close() })
+	return r, w
+}
+
+func contains(s, part string) bool { return strings.Contains(s, part) }

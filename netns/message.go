@@ -51,7 +51,7 @@ type report struct {
 	Took  time.Duration
 	Fault *fault
 	Notes []noteMessage
-	PID   int // of the helper, with its step
+	PID   int // of the helper, beside a Fault
 	Ready *ready
 }
 
@@ -62,7 +62,8 @@ type noteMessage struct {
 
 // ready describes the descriptors that come with it.
 type ready struct {
-	Device        Device       // without File
+	Device        Device // without File
+	HelperPID     int
 	DNS           []netip.Addr // two descriptors each, UDP and TCP
 	NetNS, UserNS uint64       // inode numbers
 }

@@ -3,6 +3,7 @@ package netns
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -10,7 +11,14 @@ import (
 
 // roles are the programs that tests need and machines lack.
 var roles = map[string]func(arg string) int{
-	"user": becomeUser,
+	"user":      becomeUser,
+	"container": becomeContainerRoot,
+	"fds":       listDescriptors,
+	"udp":       askUDP,
+	"serve":     serveOnce,
+	"carrier":   carry,
+	"ignored":   printIgnored,
+	"session":   leadSession,
 }
 
 // becomeUser turns root into testUser and runs the same tests again.
@@ -22,16 +30,30 @@ func becomeUser(arg string) int {
 			return 1
 		}
 	}
+	return runTestsAs(&syscall.SysProcAttr{Credential: &syscall.Credential{Uid: testUser, Gid: testUser}})
+}
+
+// becomeContainerRoot gives up CAP_SYS_ADMIN for good and runs the same tests again.
+func becomeContainerRoot(string) int {
+	os.Unsetenv(roleVar)
+	runtime.LockOSThread()
+	if err := unix.Prctl(unix.PR_CAPBSET_DROP, unix.CAP_SYS_ADMIN, 0, 0, 0); err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	return runTestsAs(nil)
+}
+
+func runTestsAs(sys *syscall.SysProcAttr) int {
 	// A copy that the user may execute: the test binary's directory may be closed to it.
 	exe, err := copyExecutable()
 	if err != nil {
 		fmt.Println(err)
 		return 1
 	}
-	pid, err := syscall.ForkExec(exe, os.Args, &syscall.ProcAttr{Env: os.Environ(), Files: []uintptr{0, 1, 2},
-		Sys: &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: testUser, Gid: testUser}}})
+	pid, err := syscall.ForkExec(exe, os.Args, &syscall.ProcAttr{Env: os.Environ(), Files: []uintptr{0, 1, 2}, Sys: sys})
 	if err != nil {
-		fmt.Println("become user:", err)
+		fmt.Println("become:", err)
 		return 1
 	}
 	var ws syscall.WaitStatus

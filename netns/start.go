@@ -300,9 +300,7 @@ func (n *Namespace) collect() error {
 		if err != nil {
 			return &StepError{"init", n.lost(err)}
 		}
-		if r.PID != 0 {
-			n.helperPID = r.PID
-		}
+		n.helperPID = r.PID
 		for _, m := range r.Notes {
 			f := m.Fault
 			n.notes = append(n.notes, Note{m.Step, m.Object, &f})
@@ -340,7 +338,7 @@ func (n *Namespace) take(r *ready, fds []int) error {
 	}
 	d := r.Device
 	d.File = os.NewFile(uintptr(fds[0]), string(d.Kind))
-	n.device, n.netNS, n.userNS = &d, r.NetNS, r.UserNS
+	n.device, n.netNS, n.userNS, n.helperPID = &d, r.NetNS, r.UserNS, r.HelperPID
 	conn, err := unixConn(fds[1])
 	if err != nil {
 		closeAll(fds[2:])
