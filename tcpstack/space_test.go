@@ -248,3 +248,18 @@ func (s *space) configure(name string, mtu int) error {
 	}
 	return nil
 }
+
+// remove takes an interface away.
+func (s *space) remove(t testing.TB, name string) {
+	t.Helper()
+	err := s.do(func() error {
+		l, err := netlink.LinkByName(name)
+		if err != nil {
+			return err
+		}
+		return netlink.LinkDel(l)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
