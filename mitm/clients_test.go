@@ -107,3 +107,72 @@ func TestRefusedLeaf(t *testing.T) {
 		})
 	}
 }
+
+// TestClients: each client that trusts our authority is decrypted and notices
+// nothing.
+func TestClients(t *testing.T) {
+	cert := pki(t).leaf(t, host, false, nil)
+	for _, p := range programs(t) {
+		t.Run(p.name, func(t *testing.T) {
+			need(t, p.name)
+			r := newRoad(t, web(t, &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2", "http/1.1"}}), nil)
+			env, args := p.args("https://127.0.0.1:"+r.port+"/", file(t, "ca.pem", r.proxy.Authority.PEM()))
+			if status, out := run(t, env, p.name, args...); status != 0 || !strings.Contains(out, p.says) {
+				t.Errorf("status %d, %s", status, out)
+			}
+			facts, tap := r.wait()
+			if !facts.Decrypted || facts.Error != nil || facts.Sent == 0 || facts.Received == 0 || facts.Sent != int64(tap.data[flow.Client].Len()) {
+				t.Errorf("recorded %+v", facts)
+			}
+			if len(facts.Child.Offered) > 0 && facts.Child.ALPN != facts.Upstream.ALPN {
+				t.Errorf("ALPN %q for the child, %q upstream", facts.Child.ALPN, facts.Upstream.ALPN)
+			}
+		})
+	}
+}
+
+// TestOpenSSL: clients of narrow tastes are served as the server would.
+func TestOpenSSL(t *testing.T) {
+	ec, rsa := pki(t).leaf(t, host, false, nil), pki(t).leaf(t, host, true, nil)
+	for _, v := range []struct {
+		name      string
+		cert      tls.Certificate
+		args      []string
+		decrypted bool
+	}{
+		{"default", ec, nil, true},
+		{"one group", ec, []string{"-groups", "P-521"}, true},
+		{"RSA in 1.3", rsa, []string{"-sigalgs", "RSA-PSS+SHA256"}, true},
+		{"RSA in 1.2", rsa, []string{"-tls1_2", "-sigalgs", "RSA+SHA256"}, true},
+		{"Ed25519 only", ec, []string{"-sigalgs", "ed25519"}, false},
+		{"group that Go lacks", ec, []string{"-groups", "X448"}, false},
+		{"TLS 1.0", ec, []string{"-tls1", "-cipher", "DEFAULT@SECLEVEL=0"}, true},
+		{"TLS 1.1", rsa, []string{"-tls1_1", "-cipher", "DEFAULT@SECLEVEL=0"}, true},
+		{"no name", ec, []string{"-noservername"}, true},
+		{"no tickets", ec, []string{"-no_ticket"}, true},
+		{"small records", ec, []string{"-split_send_frag", "512", "-max_send_frag", "512"}, true},
+	} {
+		t.Run(v.name, func(t *testing.T) {
+			dst := web(t, &tls.Config{Certificates: []tls.Certificate{v.cert}, MinVersion: tls.VersionTLS10})
+			r := newRoad(t, dst, nil)
+			bundle := file(t, "bundle.pem", append(pki(t).pem(), r.proxy.Authority.PEM()...))
+			ask := func(addr string) (int, string) {
+				script := `printf 'GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n' | openssl s_client -quiet -verify_return_error -verify_quiet -CAfile "$0" -connect "$@"`
+				args := []string{"-c", script, bundle, addr}
+				if v.name != "no name" {
+					args = append(args, "-servername", host)
+				}
+				need(t, "openssl")
+				return run(t, nil, "sh", append(args, v.args...)...)
+			}
+			status, out := ask(dst)
+			status2, out2 := ask(r.addr)
+			if status != status2 || strings.Contains(out, "hello") != strings.Contains(out2, "hello") {
+				t.Errorf("without: %d %s\nwith: %d %s", status, out, status2, out2)
+			}
+			if facts, _ := r.wait(); facts.Decrypted != v.decrypted || strings.Contains(out, "hello") != v.decrypted {
+				t.Errorf("said %s\nrecorded %+v", out, facts.Error)
+			}
+		})
+	}
+}

@@ -2,6 +2,7 @@ package mitm
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"sync"
@@ -68,11 +69,11 @@ func (c *conn) serve(ctx context.Context) {
 	if !c.connect(ctx) {
 		return
 	}
-	defer c.close()
+	defer c.close(ctx)
 	c.peek = newPeek(c.child, c.server)
-	gone, cancel := context.WithCancel(ctx) // done when the child has left
-	defer cancel()
-	c.peek.start(flow.Client, cancel)
+	gone, cancel := context.WithCancelCause(ctx) // done when the child has left
+	defer cancel(nil)
+	c.peek.start(flow.Client, func() { cancel(errLeft) })
 	c.peek.start(flow.Server, func() {})
 	s := c.peek.decide(ctx)
 	if s.is == isTLS {
@@ -81,6 +82,10 @@ func (c *conn) serve(ctx context.Context) {
 	}
 	c.servePlain(s)
 }
+
+// errLeft is why a context of serveTLS is done: the child closed the
+// connection.
+var errLeft = errors.New("the child left")
 
 // connect dials and accepts, or refuses in kind.
 func (c *conn) connect(ctx context.Context) bool {
@@ -93,6 +98,9 @@ func (c *conn) connect(ctx context.Context) bool {
 		f.DNS, f.Connect = times.spans()
 	})
 	if err != nil {
+		if ctx.Err() != nil {
+			c.stop()
+		}
 		c.fail(ReasonFailed, dialError(c.addr, err))
 		c.in.Refuse(refusal(err))
 		return false
@@ -246,8 +254,11 @@ func (c *conn) track(conn net.Conn) {
 }
 
 // close closes what is still open, and waits for the reader of the child.
-func (c *conn) close() {
+func (c *conn) close(ctx context.Context) {
 	c.peek.stop(flow.Client)
+	if ctx.Err() != nil {
+		c.stop()
+	}
 	c.child.Close()
 	c.server.Close()
 }

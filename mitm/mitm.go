@@ -132,6 +132,11 @@ type Proxy struct {
 	// Roots are trusted towards servers. nil: those of the host.
 	Roots *x509.CertPool
 
+	// RootsFunc, where Roots is nil, is asked for them once, by the first TLS
+	// connection: reading them takes milliseconds that a start need not wait
+	// for.
+	RootsFunc func() *x509.CertPool
+
 	// Only, Bypass and DecryptUntrusted are globs (path.Match, without case) of names: the
 	// server name of the ClientHello, else the name that was looked up, else
 	// the address. Connections that Only does not name, or Bypass does, are
@@ -215,6 +220,10 @@ func (p *Proxy) trusted() *x509.CertPool {
 }
 
 func (p *Proxy) loadRoots() {
+	if p.RootsFunc != nil {
+		p.roots = p.RootsFunc()
+		return
+	}
 	pool, err := x509.SystemCertPool()
 	if err != nil {
 		pool = x509.NewCertPool() // then every issuer is unknown, and nothing is decrypted

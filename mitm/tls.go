@@ -44,6 +44,9 @@ func (c *conn) serveTLS(ctx context.Context, s sniffed) {
 	}
 	up, err := c.shakeServer(ctx)
 	if err != nil && ctx.Err() != nil {
+		if context.Cause(ctx) != errLeft {
+			return
+		}
 		c.fail(ReasonFailed, &flow.Error{Where: flow.AtClient, Code: flow.CodeReset,
 			Message: "the child left while the handshake with the server was under way"})
 		return
