@@ -3,6 +3,7 @@ package netns
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -145,20 +146,12 @@ func run(t *testing.T, c *Config) (string, Status) {
 		t.Fatal(err)
 	}
 	w.Close()
-	var out strings.Builder
-	buf := make([]byte, 4096)
-	for {
-		n, err := r.Read(buf)
-		out.Write(buf[:n])
-		if err != nil {
-			break
-		}
-	}
+	out := readAll(r)
 	st, err := ns.Wait()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return out.String(), st
+	return out, st
 }
 
 func pipe(t *testing.T) (r, w *os.File) {
@@ -172,3 +165,8 @@ func pipe(t *testing.T) (r, w *os.File) {
 }
 
 func contains(s, part string) bool { return strings.Contains(s, part) }
+
+func readAll(r io.Reader) string {
+	p, _ := io.ReadAll(r)
+	return string(p)
+}

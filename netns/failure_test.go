@@ -1,0 +1,127 @@
+package netns
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"os"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestDeviceDenied(t *testing.T) {
+	if !asUser(t, false) {
+		return
+	}
+	if f, err := os.OpenFile(tunFile, os.O_RDWR, 0); err == nil {
+		f.Close()
+		skip(t, "%s is open to everybody", tunFile)
+	}
+	noMore := watchChildren(t)
+	c := config("true")
+	c.Device = TUN
+	var steps []Step
+	c.Step = func(s Step) { steps = append(steps, s) }
+	_, err := Start(t.Context(), c)
+	var e *StepError
+	if !errors.As(err, &e) || e.Step != "device" || !errors.Is(err, unix.EACCES) && !errors.Is(err, unix.ENOENT) {
+		t.Errorf("%v", err)
+	}
+	if last := steps[len(steps)-1]; last.Name != "device" || last.Err == nil || steps[0].Name != "userns" {
+		t.Errorf("steps %v", steps)
+	}
+	noMore()
+
+	c.Device = Auto
+	ns := start(t, c)
+	if notes := ns.Notes(); ns.Device().Kind != Veth || len(notes) != 1 || notes[0].Step != "device" || !errors.Is(notes[0].Err, unix.EACCES) {
+		t.Errorf("auto: %v, %v", ns.Device().Kind, notes)
+	}
+	ns.Close()
+	noMore()
+}
+
+// TestLimits uses up the namespaces that this user may have: the kernel says ENOSPC for each kind alike.
+func TestLimits(t *testing.T) {
+	if CurrentRights() != Root {
+		skip(t, "only root may set limits")
+	}
+	for file, step := range map[string]string{"max_net_namespaces": "netns", "max_mnt_namespaces": "mntns"} {
+		file = "/proc/sys/user/" + file
+		before, err := os.ReadFile(file)
+		if err != nil {
+			skip(t, "%v", err)
+		}
+		func() {
+			if err := os.WriteFile(file, []byte("0"), 0); err != nil {
+				skip(t, "%v", err)
+			}
+			defer os.WriteFile(file, before, 0)
+			noMore := watchChildren(t)
+			_, err := Start(t.Context(), config("true"))
+			var e *StepError
+			if !errors.As(err, &e) || e.Step != step || !errors.Is(err, unix.ENOSPC) {
+				t.Errorf("%s: %v", file, err)
+			}
+			noMore()
+		}()
+	}
+}
+
+func TestMistakes(t *testing.T) {
+	for name, change := range map[string]func(*Config){
+		"no command":        func(c *Config) { c.Path = "" },
+		"no address":        func(c *Config) { c.Addr4, c.Addr6 = netip.Prefix{}, netip.Prefix{} },
+		"IPv6 as IPv4":      func(c *Config) { c.Addr4 = c.Addr6 },
+		"MTU":               func(c *Config) { c.MTU = 65536 },
+		"device":            func(c *Config) { c.Device = "tap" },
+		"public nameserver": func(c *Config) { c.ListenDNS = []netip.Addr{netip.MustParseAddr("192.0.2.1")} },
+	} {
+		c := config("true")
+		change(c)
+		if ns, err := Start(t.Context(), c); err == nil {
+			ns.Close()
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
+func TestCancelled(t *testing.T) {
+	everywhere(t, func(t *testing.T, kind DeviceKind) {
+		noMore := watchChildren(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		c := config("true")
+		c.Device = kind
+		c.CoversFunc = func() (Covers, error) {
+			cancel()
+			return Covers{}, nil
+		}
+		if _, err := Start(ctx, c); !errors.Is(err, context.Canceled) {
+			t.Errorf("cancelled: %v", err)
+		}
+		c.CoversFunc = func() (Covers, error) { return Covers{}, os.ErrPermission }
+		if _, err := Start(t.Context(), c); !errors.Is(err, os.ErrPermission) {
+			t.Errorf("covers fail: %v", err)
+		}
+		c.CoversFunc = nil
+		ns := start(t, c)
+		ns.Close()
+		ns.Close()
+		if err := ns.Signal(unix.SIGTERM); !errors.Is(err, os.ErrProcessDone) {
+			t.Errorf("signal after the end: %v", err)
+		}
+		eventually(t, noMore)
+	})
+}
+
+// eventually gives a helper that was forked while init was killed the moment that it takes to end.
+func eventually(t *testing.T, check func()) {
+	t.Helper()
+	r := newReaper()
+	for end := time.Now().Add(3 * time.Second); time.Now().Before(end) && r.collect(); {
+		time.Sleep(10 * time.Millisecond)
+	}
+	check()
+}
