@@ -160,7 +160,8 @@ func (l *JSONL) Done(x *flow.Exchange) error {
 	return l.err
 }
 
-// ConnClosed says that a connection is over.
+// ConnClosed says that a connection is over. It is introduced if it carried no
+// flow; others are with their first flow, when it is known what they are.
 func (l *JSONL) ConnClosed(c *flow.Conn) error {
 	if c.ID == 0 || l.conns[c.ID] == connClosed {
 		return l.err
@@ -170,9 +171,16 @@ func (l *JSONL) ConnClosed(c *flow.Conn) error {
 	return l.write(connCloseOf(c), "connection_close", c.Ended, 0, c.ID)
 }
 
-// Gap says that the record itself lost something.
-func (l *JSONL) Gap(at time.Time, e *flow.Error) error {
-	return l.write(&dropLine{Reason: e.Message}, "drop", at)
+// SessionNoted says that there is a mark on the run itself: that something was
+// lost, or another.
+func (l *JSONL) SessionNoted(n *flow.Note) error {
+	switch {
+	case n.Error == nil:
+		return l.err
+	case n.Error.Code == flow.CodeGap:
+		return l.write(&dropLine{Reason: n.Error.Message}, "drop", n.At)
+	}
+	return l.write(&errorLine{errorPart: *errorOf(n.Error)}, "error", n.At)
 }
 
 // introduce writes the connection of x before its first flow. A DNS query is

@@ -49,13 +49,26 @@ func openSession(ref string) (*store.Reader, error) {
 	}
 	path, err := store.Find(dir, ref)
 	if err != nil {
-		return nil, exitError{1, err}
+		return nil, exitError{1, whatToDo(err, ref)}
 	}
 	r, err := store.Open(path)
 	if err != nil {
 		return nil, exitError{1, err}
 	}
 	return r, nil
+}
+
+// whatToDo adds to the error of a lookup what helps.
+func whatToDo(err error, ref string) error {
+	switch {
+	case errors.Is(err, store.ErrNoSession) && ref == "":
+		return fmt.Errorf("%w: 'trace run --inspect -- COMMAND' records a session", err)
+	case errors.Is(err, store.ErrNoSession):
+		return fmt.Errorf("%w: 'trace sessions list' shows those that there are", err)
+	case errors.Is(err, store.ErrRunning):
+		return fmt.Errorf("%w: it can be deleted when its command has ended", err)
+	}
+	return err
 }
 
 func sessionsDir() (string, error) {

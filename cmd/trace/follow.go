@@ -33,9 +33,6 @@ func followFlowJSONL(ctx context.Context, r *store.Reader, w io.Writer, id int64
 
 // logChange tells log what happened.
 func logChange(log *export.JSONL, c store.Change) error {
-	if c.Flow == nil {
-		return nil
-	}
 	switch c.Step {
 	case store.Opened:
 		return log.Opened(c.Flow)
@@ -49,6 +46,10 @@ func logChange(log *export.JSONL, c store.Change) error {
 		return log.Noted(c.Flow)
 	case store.Done:
 		return log.Done(c.Flow)
+	case store.ConnEnded:
+		return log.ConnClosed(c.Conn)
+	case store.SessionNoted:
+		return log.SessionNoted(c.Note)
 	}
 	return nil
 }
@@ -59,22 +60,7 @@ func followFlow(ctx context.Context, r *store.Reader, id int64, fn func(store.Ch
 	if id == 0 {
 		return r.Follow(ctx, true, fn)
 	}
-	err := r.Follow(ctx, true, func(c store.Change) error {
-		if c.Flow == nil || c.Flow.ID != id {
-			return nil
-		}
-		if err := fn(c); err != nil {
-			return err
-		}
-		if c.Step == store.Done {
-			return io.EOF
-		}
-		return nil
-	})
-	if err == io.EOF {
-		return nil
-	}
-	return err
+	return r.FollowFlow(ctx, id, fn)
 }
 
 // ended reports whether nothing more will come of x.

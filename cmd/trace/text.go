@@ -146,14 +146,6 @@ func bytesText(n int64) string {
 	return sizeText(n)
 }
 
-// count writes a number of things: 1 event, 2 events.
-func count(n int64, thing string) string {
-	if n == 1 {
-		return "1 " + thing
-	}
-	return fmt.Sprintf("%d %ss", n, thing)
-}
-
 // tookText writes a duration short: 0.4ms, 490ms, 1.23s, 2m03s, 1h02m.
 func tookText(d time.Duration) string {
 	switch {

@@ -109,7 +109,7 @@ func TestListTable(t *testing.T) {
 				t.Fatal(err)
 			}
 			golden(t, c.name, out.String())
-			if strings.ContainsAny(out.String(), "\u202e\xff") || strings.Contains(out.String(), "\x1b[2J") {
+			if strings.ContainsRune(out.String(), '\u202e') || strings.Contains(out.String(), "\xff") || strings.Contains(out.String(), "\x1b[2J") {
 				t.Error("captured text reached the terminal unescaped")
 			}
 		})

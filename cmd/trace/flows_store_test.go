@@ -1,0 +1,489 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"trace/flow"
+	"trace/store"
+)
+
+// A recording writes a session as the road does.
+type recording struct {
+	t    *testing.T
+	s    *store.Store
+	id   string
+	path string
+	conn int64
+	at   time.Time
+}
+
+// record begins a session in a state directory of this test's own.
+func record(t *testing.T, name string) *recording {
+	t.Helper()
+	dir, err := store.Dir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	meta := flow.Session{ID: store.NewID(now), Name: name, Source: flow.SourceNamespace, Argv: []string{name, "-x"}, PID: os.Getpid(), Version: "test", Started: now}
+	path := store.Path(dir, meta)
+	s, err := store.Create(path, meta, store.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &recording{t: t, s: s, id: meta.ID, path: path, at: now}
+	t.Cleanup(func() { r.finish() })
+	return r
+}
+
+// finish ends the run.
+func (r *recording) finish() {
+	if r.s == nil {
+		return
+	}
+	if _, err := r.s.Finish(3, r.at.Add(time.Minute)); err != nil {
+		r.t.Error(err)
+	}
+	r.s = nil
+}
+
+func (r *recording) flush() {
+	r.t.Helper()
+	if err := r.s.Flush(); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// open records a connection and returns what makes its events.
+func (r *recording) open(host string, port uint16, change func(*flow.Conn)) func(flow.Kind, int64, func(*flow.Event)) {
+	r.conn++
+	r.at = r.at.Add(100 * time.Millisecond)
+	c := &flow.Conn{
+		ID: r.conn, Source: flow.SourceNamespace, Transport: "tcp", Host: host, Started: r.at, Protocol: "http", Decrypted: true,
+		Src: netip.MustParseAddrPort("198.19.255.2:40112"), Dst: netip.AddrPortFrom(netip.MustParseAddr("203.0.113.7"), port),
+		Process: &flow.Process{PID: 42, Exe: "/usr/bin/curl", Argv: []string{"curl"}}, Child: flow.TLS{Version: "1.3", SNI: host},
+	}
+	if change != nil {
+		change(c)
+	}
+	r.s.Append(flow.Event{Kind: flow.ConnOpen, Conn: c.ID, At: r.at, Facts: c})
+	n := 0
+	return func(kind flow.Kind, ordinal int64, change func(*flow.Event)) {
+		n++
+		e := flow.Event{Kind: kind, Conn: c.ID, Flow: ordinal, At: r.at.Add(time.Duration(n) * time.Millisecond)}
+		if kind == flow.ConnEnd {
+			over := *c
+			over.Ended, over.ChildEnd, over.SrvEnd = e.At, flow.FIN, flow.FIN
+			e.Facts = &over
+		}
+		if change != nil {
+			change(&e)
+		}
+		r.s.Append(e)
+	}
+}
+
+type emit func(flow.Kind, int64, func(*flow.Event))
+
+func (on emit) body(ordinal int64, side flow.Side, body string) {
+	if body != "" {
+		on(flow.Body, ordinal, func(e *flow.Event) { e.Side, e.Data = side, []byte(body) })
+	}
+	on(flow.BodyEnd, ordinal, func(e *flow.Event) {
+		e.Side = side
+		n := int64(len(body))
+		e.Ended = &flow.Ended{Size: n, Decoded: n, Kept: n, SHA256: sha256.Sum256([]byte(body))}
+	})
+}
+
+func (on emit) request(ordinal int64, method, host, path, body string) {
+	on(flow.Request, ordinal, func(e *flow.Event) {
+		e.Head = &flow.Head{Method: method, Target: path, Path: path, Scheme: "https", Host: host, Port: 443, Version: "1.1", Fields: []flow.Field{{Name: "Host", Value: host}}}
+	})
+	on.body(ordinal, flow.Client, body)
+}
+
+func (on emit) answer(ordinal int64, status int, kind string, streaming bool) {
+	on(flow.Response, ordinal, func(e *flow.Event) {
+		e.Side = flow.Server
+		e.Head = &flow.Head{Status: status, Reason: "R", Version: "1.1", Streaming: streaming, Fields: []flow.Field{{Name: "Content-Type", Value: kind}}}
+	})
+}
+
+func (on emit) event(ordinal int64, data string) {
+	on(flow.StreamEvent, ordinal, func(e *flow.Event) { e.Side, e.Data = flow.Server, []byte("data: "+data+"\n\n") })
+}
+
+// streamEnd ends an event stream whose blocks were these.
+func (on emit) streamEnd(ordinal int64, data ...string) {
+	on(flow.BodyEnd, ordinal, func(e *flow.Event) {
+		var all strings.Builder
+		for _, d := range data {
+			all.WriteString("data: " + d + "\n\n")
+		}
+		n := int64(all.Len())
+		e.Side, e.Ended = flow.Server, &flow.Ended{Size: n, Decoded: n, Kept: n, Events: int64(len(data)), SHA256: sha256.Sum256([]byte(all.String()))}
+	})
+	on(flow.End, ordinal, nil)
+	on(flow.ConnEnd, 0, nil)
+}
+
+const binaryBody = "\xff\x00\x1b[31m\r\n<&>"
+
+// sampleSession records one flow of each sort: ids 1 to 4.
+func sampleSession(t *testing.T) *recording {
+	r := record(t, "sample")
+	on := emit(r.open("a.example", 443, nil))
+	on.request(1, "GET", "a.example", "/one?x=1", "")
+	on.answer(1, 404, "text/plain", false)
+	on.body(1, flow.Server, binaryBody)
+	on(flow.End, 1, nil)
+	on.request(2, "POST", "a.example", "/two", `{"n":12345678901234567890}`)
+	on.answer(2, 200, "text/event-stream", true)
+	on.event(2, `{"text":"Hel"}`)
+	on.event(2, "[DONE]")
+	on.streamEnd(2, `{"text":"Hel"}`, "[DONE]")
+	opaque := emit(r.open("pinned.example", 443, func(c *flow.Conn) { c.Decrypted, c.Opaque, c.Protocol = false, "undecrypted", "tls" }))
+	opaque(flow.Opaque, 1, func(e *flow.Event) { e.Reason = "undecrypted" })
+	opaque(flow.Message, 1, func(e *flow.Event) { e.Data, e.Size = []byte("\x16\x03\xff"), 3 })
+	opaque(flow.End, 1, nil)
+	opaque(flow.ConnEnd, 0, func(e *flow.Event) { e.Facts.Sent = 3 })
+	r.s.Append(flow.Event{Kind: flow.Query, Flow: 1, Conn: 99, At: r.at.Add(time.Second), DNS: &flow.DNS{Name: "a.example", Type: "A", Rcode: "NOERROR", Answers: []string{"203.0.113.7"}}})
+	r.flush()
+	return r
+}
+
+// ids runs `flows list --json` with args and returns the ids.
+func ids(t *testing.T, args ...string) string {
+	t.Helper()
+	stdout, stderr, code := runCLI(t, append([]string{"flows", "list", "--json"}, args...)...)
+	var xs []struct{ ID string }
+	if err := json.Unmarshal([]byte(stdout), &xs); err != nil || code != 0 {
+		t.Fatalf("%v: exit %d, %v, %s", args, code, err, stderr)
+	}
+	var ids []string
+	for _, x := range xs {
+		ids = append(ids, x.ID)
+	}
+	return strings.Join(ids, " ")
+}
+
+func TestListReal(t *testing.T) {
+	t.Setenv("XDG_STATE_HOME", t.TempDir())
+	r := sampleSession(t)
+	for args, want := range map[string]string{
+		"": "1 2 3 4", "--limit 2": "3 4", "--status 404": "1", "--status 2xx": "2", "--status 4XX": "1", "--method post": "2",
+		"--kind tcp": "3", "--kind dns": "4", "--kind http": "1 2", "--host a.*": "1 2 4", "--host nosuch": "", "--session sample": "1 2 3 4",
+		"--session " + r.id: "1 2 3 4", "--session " + r.path: "1 2 3 4", "--all": "1 2 3 4", "--from 1h": "1 2 3 4", "--to 1h": "", "--kind http --limit 1": "2",
+	} {
+		if got := ids(t, strings.Fields(args)...); got != want {
+			t.Errorf("flows list %s: %q, want %q", args, got, want)
+		}
+	}
+	for filter, want := range map[string]string{
+		`map(select(.response.status==404)|.id)`: `["1"]` + "\n",
+		`length`:                                 "4\n",
+		`.[1].request.body_sha256`:               fmt.Sprintf("%q\n", fmt.Sprintf("%x", sha256.Sum256([]byte(`{"n":12345678901234567890}`)))),
+	} {
+		if got, stderr, code := runCLI(t, "flows", "list", "--jq", filter); got != want || code != 0 {
+			t.Errorf("--jq %s: %q, %s, want %q", filter, got, stderr, want)
+		}
+	}
+	if _, stderr, code := runCLI(t, "flows", "list", "--jq", ".nosuch"); code != 1 || strings.Count(stderr, "\n") != 1 {
+		t.Errorf("a failing filter: exit %d, %q", code, stderr)
+	}
+	table, _, code := runCLI(t, "flows", "list")
+	if code != 0 || strings.Count(table, "\n") != 5 || !strings.Contains(table, "/one?x=1") {
+		t.Errorf("table: exit %d\n%s", code, table)
+	}
+	if _, stderr, code := runCLI(t, "flows", "list", "--session", "nosuch"); code != 1 || !strings.Contains(stderr, "nosuch") {
+		t.Errorf("unknown session: exit %d, %s", code, stderr)
+	}
+}
+
+func TestAllSessions(t *testing.T) {
+	t.Setenv("XDG_STATE_HOME", t.TempDir())
+	first := sampleSession(t)
+	first.finish()
+	second := sampleSession(t)
+	if got := ids(t, "--all"); len(strings.Fields(got)) != 8 {
+		t.Errorf("--all: %s", got)
+	}
+	if got := ids(t, "--all", "--limit", "3"); len(strings.Fields(got)) != 3 {
+		t.Errorf("--all --limit 3: %s", got)
+	}
+	if got := ids(t, "--session", first.id); got != "1 2 3 4" {
+		t.Errorf("--session: %s", got)
+	}
+	table, _, _ := runCLI(t, "flows", "list", "--all")
+	if !strings.Contains(table, second.id+"/1 ") {
+		t.Errorf("no SESSION/ID in\n%s", table)
+	}
+	if stdout, stderr, code := runCLI(t, "flows", "show", first.id+"/2", "--request-body"); stdout != `{"n":12345678901234567890}` || code != 0 {
+		t.Errorf("SESSION/2: %q, %s", stdout, stderr)
+	}
+	if err := os.WriteFile(filepath.Join(filepath.Dir(first.path), filepath.Base(second.path)+"0"+filepath.Ext(first.path)), []byte("SQLite format 3\x00cut"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if stdout, _, _ := runCLI(t, "flows", "list", "--all", "--json"); strings.Count(stdout, `"session"`) != 8 {
+		t.Errorf("a broken file hides others: %s", stdout)
+	}
+}
+
+func TestShowReal(t *testing.T) {
+	t.Setenv("XDG_STATE_HOME", t.TempDir())
+	r := sampleSession(t)
+	for args, want := range map[string]string{
+		"1 --response-body": binaryBody, "1 --request-body": "", "2 --request-body": `{"n":12345678901234567890}`,
+		"2 --response-body":                     "data: {\"text\":\"Hel\"}\n\ndata: [DONE]\n\n",
+		r.id + "/1 --response-body":             binaryBody,
+		"1 --response-body --session " + r.path: binaryBody,
+	} {
+		if stdout, stderr, code := runCLI(t, strings.Fields("flows show "+args)...); stdout != want || code != 0 || stderr != "" {
+			t.Errorf("flows show %s: %q, exit %d, %s, want %q", args, stdout, code, stderr, want)
+		}
+	}
+	for args, want := range map[string]string{"9": "no flow 9", "nosuch/1": "nosuch", "3 --request-body": "no HTTP exchange", "x": "no flow"} {
+		if stdout, stderr, code := runCLI(t, strings.Fields("flows show "+args)...); stdout != "" || code != 1 || !strings.Contains(stderr, want) || strings.Count(stderr, "\n") != 1 {
+			t.Errorf("flows show %s: exit %d, %q, %q, want %q", args, code, stdout, stderr, want)
+		}
+	}
+	for _, args := range []string{"show last", "show -1"} {
+		if stdout, _, _ := runCLI(t, strings.Fields("flows "+args)...); !strings.HasPrefix(stdout, "DNS A a.example\n") {
+			t.Errorf("flows %s: %s", args, stdout)
+		}
+	}
+	stdout, _, _ := runCLI(t, "flows", "show", "2", "--json")
+	var d struct {
+		Request struct{ Body json.RawMessage }
+		Events  []struct {
+			Event string
+			Data  any
+		}
+	}
+	if err := json.Unmarshal([]byte(stdout), &d); err != nil || string(d.Request.Body) != `{"n":12345678901234567890}` || len(d.Events) != 2 || d.Events[1].Data != "[DONE]" || d.Events[0].Event != "message" {
+		t.Errorf("show --json: %v, %+v", err, d)
+	}
+	stdout, _, _ = runCLI(t, "flows", "show", "3", "--json")
+	var o struct {
+		Messages []struct {
+			Dir  string
+			Data struct{ Base64 string }
+			Size int
+		}
+	}
+	if err := json.Unmarshal([]byte(stdout), &o); err != nil || len(o.Messages) != 1 || o.Messages[0].Dir != "sent" || o.Messages[0].Size != 3 || o.Messages[0].Data.Base64 != "FgP/" {
+		t.Errorf("show 3 --json: %v, %s", err, stdout)
+	}
+}
+
+// types returns the types of JSON lines.
+func types(t *testing.T, lines string) string {
+	t.Helper()
+	var ts []string
+	for line := range strings.Lines(lines) {
+		var l struct {
+			Type   string
+			FlowID string `json:"flow_id"`
+		}
+		if err := json.Unmarshal([]byte(line), &l); err != nil {
+			t.Fatalf("%v in %q", err, line)
+		}
+		if _, id, ok := strings.Cut(l.FlowID, "/"); ok {
+			l.Type += ":" + id
+		}
+		if !strings.HasPrefix(l.Type, "connection_") {
+			ts = append(ts, l.Type)
+		}
+	}
+	return strings.Join(ts, " ")
+}
+
+func TestTailOfEnded(t *testing.T) {
+	t.Setenv("XDG_STATE_HOME", t.TempDir())
+	sampleSession(t).finish()
+	stdout, stderr, code := runCLI(t, "flows", "tail", "--json")
+	if code != 0 || stderr != "" {
+		t.Fatalf("exit %d, %s", code, stderr)
+	}
+	got := types(t, stdout)
+	for _, want := range []string{"request:1 response_headers:1 response:1", "request:2 response_headers:2 sse:2 sse:2 stream_end:2", "tcp:3", "dns:4"} {
+		var mine []string
+		id := want[strings.LastIndexByte(want, ':'):]
+		for _, ty := range strings.Fields(got) {
+			if strings.HasSuffix(ty, id) {
+				mine = append(mine, ty)
+			}
+		}
+		if strings.Join(mine, " ") != want {
+			t.Errorf("flow %s: %s, want %s", id, mine, want)
+		}
+	}
+	if stdout, _, code := runCLI(t, "flows", "tail", "2", "--json"); code != 0 || types(t, stdout) != "meta request:2 response_headers:2 sse:2 sse:2 stream_end:2" {
+		t.Errorf("tail 2 --json: exit %d, %s", code, types(t, stdout))
+	}
+	stdout, _, code = runCLI(t, "flows", "tail")
+	if code != 0 || strings.Count(stdout, "\n") != 4 || !strings.Contains(stdout, "a.example/one?x=1") {
+		t.Errorf("tail: exit %d\n%s", code, stdout)
+	}
+	stdout, _, code = runCLI(t, "flows", "tail", "2")
+	if code != 0 || !strings.Contains(stdout, "> POST a.example/two (26 bytes)\n") || !strings.Contains(stdout, "message  [DONE]\n") || !strings.Contains(stdout, "= complete") {
+		t.Errorf("tail 2: exit %d\n%s", code, stdout)
+	}
+}
+
+// TestFollowLive writes the log of a run while it is recorded: each event
+// stands in it before the next is recorded.
+func TestFollowLive(t *testing.T) {
+	t.Setenv("XDG_STATE_HOME", t.TempDir())
+	r := record(t, "live")
+	reader, err := r.s.Reader()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	pr, pw := io.Pipe()
+	done := make(chan error, 1)
+	go func() { done <- followJSONL(context.Background(), reader, pw); pw.Close() }()
+	lines := bufio.NewReader(pr)
+	var all strings.Builder
+	until := func(want string) {
+		t.Helper()
+		for {
+			line, err := lines.ReadString('\n')
+			if err != nil {
+				t.Fatalf("waiting for %s: %v", want, err)
+			}
+			all.WriteString(line)
+			if strings.Contains(line, want) {
+				return
+			}
+		}
+	}
+	on := emit(r.open("a.example", 443, nil))
+	until(`"type":"meta"`)
+	on.request(1, "POST", "a.example", "/", "{}")
+	until(`"type":"request"`)
+	on.answer(1, 200, "text/event-stream", true)
+	until(`"type":"response_headers"`)
+	var data []string
+	for i := range 5 {
+		data = append(data, fmt.Sprintf(`{"i":%d}`, i))
+		sent := time.Now()
+		on.event(1, data[i])
+		until(data[i])
+		if took := time.Since(sent); took > time.Second {
+			t.Errorf("an event took %v", took)
+		}
+	}
+	on.streamEnd(1, data...)
+	until(`"type":"stream_end"`)
+	r.finish()
+	rest, _ := io.ReadAll(lines)
+	all.Write(rest)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if got, want := types(t, all.String()), "meta request:1 response_headers:1 sse:1 sse:1 sse:1 sse:1 sse:1 stream_end:1"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+func TestTailInterrupted(t *testing.T) {
+	t.Setenv("XDG_STATE_HOME", t.TempDir())
+	sampleSession(t)
+	ours := make(chan os.Signal, 1) // so that the signal never ends the test
+	signal.Notify(ours, os.Interrupt)
+	defer signal.Stop(ours)
+	pr, pw := io.Pipe()
+	done := make(chan error, 1)
+	go func() {
+		done <- (&tailOptions{json: true}).run(context.Background(), "", &terminal{Writer: pw})
+		pw.Close()
+	}()
+	if _, err := bufio.NewReader(pr).ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	go io.Copy(io.Discard, pr)
+	if err := syscall.Kill(os.Getpid(), syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; codeOf(err) != 130 || err.Error() != "" {
+		t.Errorf("%d %q, want 130 and no word", codeOf(err), err)
+	}
+}
+
+func TestSessionsReal(t *testing.T) {
+	t.Setenv("XDG_STATE_HOME", t.TempDir())
+	first := sampleSession(t)
+	first.finish()
+	second := sampleSession(t)
+	stdout, _, code := runCLI(t, "sessions", "list", "--json")
+	var list []sessionJSON
+	if err := json.Unmarshal([]byte(stdout), &list); err != nil || code != 0 || len(list) != 2 {
+		t.Fatalf("exit %d, %v: %s", code, err, stdout)
+	}
+	a, b := list[0], list[1]
+	if a.ID != first.id || a.State != "ended" || a.Flows != 4 || a.Exit == nil || *a.Exit != 3 || a.Ended == nil || a.Bytes == 0 || a.File != first.path {
+		t.Errorf("first: %+v", a)
+	}
+	if b.ID != second.id || b.State != "running" || b.Exit != nil || b.Ended != nil {
+		t.Errorf("second: %+v", b)
+	}
+	table, _, _ := runCLI(t, "sessions", "list")
+	if strings.Count(table, "\n") != 3 || !strings.Contains(table, second.id) {
+		t.Errorf("table:\n%s", table)
+	}
+	stdout, stderr, code := runCLI(t, "sessions", "rm", second.id, first.id, "nosuch")
+	if code != 1 || stdout != first.id+"\n" || strings.Count(stderr, "\n") != 2 || !strings.Contains(stderr, "running") || !strings.Contains(stderr, "nosuch") {
+		t.Errorf("rm: exit %d, %q, %q", code, stdout, stderr)
+	}
+	if _, err := os.Stat(first.path); !os.IsNotExist(err) {
+		t.Errorf("%s is still there", first.path)
+	}
+	if left, _ := filepath.Glob(first.path + "*"); len(left) != 0 {
+		t.Errorf("left behind: %v", left)
+	}
+	if _, err := os.Stat(second.path); err != nil {
+		t.Errorf("a running session was deleted: %v", err)
+	}
+}
+
+func TestBrokenFiles(t *testing.T) {
+	t.Setenv("XDG_STATE_HOME", t.TempDir())
+	r := sampleSession(t)
+	r.finish()
+	whole, err := os.ReadFile(r.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string][]byte{"cut": whole[:len(whole)/3], "text": []byte("hello, this is no database at all, only text"), "empty": nil} {
+		file := filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(file, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for _, args := range []string{"flows list --json", "flows show 1", "flows tail"} {
+			stdout, stderr, code := runCLI(t, append(strings.Fields(args), "--session", file)...)
+			if code != 1 || !strings.Contains(stderr, file) || strings.Count(stderr, "\n") != 1 || bytes.ContainsAny([]byte(stdout), "[{") {
+				t.Errorf("%s of a %s file: exit %d, %q, %q", args, name, code, stdout, stderr)
+			}
+		}
+	}
+}
