@@ -66,9 +66,17 @@ func (a *Authority) leaf(upstream *x509.Certificate, unknown, useRSA bool, now t
 // name, signed by the authority.
 func (a *Authority) ServerCertificate(name string) (*tls.Certificate, error) {
 	now := time.Now()
-	return a.leaf(&x509.Certificate{Raw: []byte(name), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
-		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(24 * time.Hour),
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}, false, false, now)
+	serial, err := newSerial()
+	if err != nil {
+		return nil, err
+	}
+	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: serial, Subject: pkix.Name{CommonName: name},
+		DNSNames: []string{name}, NotBefore: now.Add(-backdated), NotAfter: now.Add(leafDays),
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}, a.root.cert, a.ec.Public(), a.root.key)
+	if err != nil {
+		return nil, err
+	}
+	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: a.ec}, nil
 }
 
 func (a *Authority) sign(upstream *x509.Certificate, unknown, useRSA bool, now time.Time) (*tls.Certificate, error) {

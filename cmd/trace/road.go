@@ -1,0 +1,351 @@
+package main
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"trace/dns"
+	"trace/doctor"
+	"trace/flow"
+	"trace/mitm"
+	"trace/netns"
+	"trace/store"
+	"trace/tcpstack"
+	"trace/trust"
+	"trace/wg"
+	"trace/wire"
+)
+
+// A road carries the traffic of one command: everything between its packets
+// and the record. build puts all of it up, or nothing; the command runs from
+// start on; close takes it down.
+type road struct {
+	link      string
+	device    netns.DeviceKind
+	argv      []string
+	env       []string
+	stdout    *os.File // nil: ours
+	stdin     *os.File // nil: ours
+	connectTo []mitm.ConnectTo
+	extra     []*x509.Certificate // of --upstream-ca
+	untrusted []string
+	only      []string
+	bypass    []string
+	bodyLimit int64
+	record    *store.Store // closed by whoever made it
+	private   string       // empty directory that the child's tmpfs covers, "" for none
+	log       func(format string, args ...any)
+	step      func(doctor.Step)
+
+	ctx    context.Context
+	cancel context.CancelFunc
+	ids    atomic.Int64
+	ca     *mitm.Authority
+	names  *dns.Server
+	plan   dns.Plan
+	proxy  *mitm.Proxy
+	ns     *netns.Namespace
+	wg     *wg.Link
+	far    *tcpstack.Tunnel
+	stack  *tcpstack.Stack
+	serve  sync.WaitGroup // sockets of the name server inside the namespace
+
+	// trusted is closed when the trust files are known.
+	trusted  chan struct{}
+	trustErr error
+	files    *trust.Plan
+}
+
+// build puts the road up around the command, which does not run yet. What
+// can be done at the same time is: the namespace takes longest.
+func (r *road) build() (err error) {
+	r.ctx, r.cancel = context.WithCancel(context.Background())
+	defer func() {
+		if err != nil {
+			r.close()
+		}
+	}()
+	if r.log == nil {
+		r.log = func(string, ...any) {}
+	}
+	r.trusted = make(chan struct{})
+	go r.buildTrust()
+	r.buildNames()
+	linked := make(chan error, 1)
+	go func() { linked <- r.buildLink() }()
+	err = r.buildNamespace()
+	if lerr := <-linked; err == nil {
+		err = lerr
+	}
+	<-r.trusted
+	if err == nil {
+		err = r.trustErr
+	}
+	if err != nil {
+		return err
+	}
+	r.proxy.Authority = r.ca
+	return r.join()
+}
+
+// told reports a step to the doctor, if one is listening, and returns err.
+func (r *road) told(id string, start time.Time, found string, err error) error {
+	if r.step != nil {
+		r.step(doctor.Step{ID: id, Took: time.Since(start), Found: found, Err: err})
+	}
+	return err
+}
+
+// buildTrust makes the authority of this run and the files that make the
+// child's programs accept it.
+func (r *road) buildTrust() {
+	defer close(r.trusted)
+	start := time.Now()
+	ca, err := mitm.NewAuthority(start)
+	if err == nil {
+		r.ca = ca
+		r.files, err = trust.Build(trust.Options{CA: ca.Certificate(), Env: r.env, Dir: r.private})
+	}
+	if err != nil {
+		err = fmt.Errorf("trust: %w", err)
+	}
+	r.trustErr = r.told("ca", start, "made for this run, held in memory", err)
+}
+
+// roots returns the issuers that servers are verified with: those of the
+// host, those of the user, and --upstream-ca.
+func (r *road) roots() *x509.CertPool {
+	pool := r.files.Roots()
+	for _, c := range r.extra {
+		pool.AddCert(c)
+	}
+	return pool
+}
+
+// buildNames prepares the name server and lends addresses to the names of
+// --connect-to.
+func (r *road) buildNames() {
+	r.names = dns.Load("/etc")
+	for _, c := range r.connectTo {
+		if _, err := netip.ParseAddr(c.Host); c.Host != "" && err != nil {
+			r.names.Lend(c.Host)
+		}
+	}
+	r.plan = r.names.Plan()
+	r.proxy = &mitm.Proxy{
+		Name:             r.names.Name,
+		Record:           r.record.Append,
+		Tap:              r.tap,
+		NextID:           func() int64 { return r.ids.Add(1) },
+		ConnectTo:        r.connectTo,
+		RootsFunc:        r.roots,
+		Only:             r.only,
+		Bypass:           r.bypass,
+		DecryptUntrusted: r.untrusted,
+	}
+}
+
+// tap decodes what passes on a connection into the record.
+func (r *road) tap(c *flow.Conn) mitm.Tap {
+	return &wire.Decoder{Conn: c, Emit: r.record.Append, Limit: r.limit}
+}
+
+// limit says how much of a body is kept. Event streams are kept whole.
+func (r *road) limit(side flow.Side, _, resp *flow.Head) int64 {
+	if side == flow.Server && resp != nil && resp.Streaming {
+		return -1
+	}
+	return r.bodyLimit
+}
+
+// mtu and offloads of the child's interface, as the links want them: see the
+// docs of wg and tcpstack.
+func (r *road) interfaceSettings() (mtu int, offload netns.Offload) {
+	if r.link == "direct" {
+		return 1500, netns.Checksum | netns.TSO
+	}
+	return wg.MTU, netns.Checksum
+}
+
+func (r *road) buildNamespace() error {
+	mtu, offload := r.interfaceSettings()
+	a := chooseAddresses()
+	c := &netns.Config{
+		Path: r.argv[0], Args: r.argv, Stdout: r.stdout, Stdin: r.stdin,
+		Device: r.device, MTU: mtu, Offload: offload,
+		Addr4: a.v4, Addr6: a.v6, Routes: append([]netip.Prefix{netip.PrefixFrom(netip.IPv4Unspecified(), 0)}, a.routes6...),
+		ListenDNS: r.plan.Listen,
+		Step:      r.namespaceStep,
+	}
+	c.CoversFunc = func() (netns.Covers, error) {
+		<-r.trusted
+		if r.trustErr != nil {
+			return netns.Covers{}, r.trustErr
+		}
+		return r.covers(), nil
+	}
+	ns, err := netns.Start(r.ctx, c)
+	if err != nil {
+		return err
+	}
+	ns.SetEnv(r.files.Env)
+	r.ns = ns
+	for _, n := range ns.Notes() {
+		r.log("%v", n)
+	}
+	return nil
+}
+
+func (r *road) namespaceStep(s netns.Step) {
+	if r.step != nil {
+		r.step(doctor.Step{ID: s.Name, Took: s.Took, Err: s.Err})
+	}
+}
+
+// covers lists what the child sees instead of the host's files: trust stores,
+// the resolver's files where they must differ, and no sockets of resolvers
+// that would answer past us.
+func (r *road) covers() netns.Covers {
+	c := netns.Covers{Dir: r.private, Masks: dns.Sockets("/")}
+	for _, t := range r.files.Trees {
+		c.Trees = append(c.Trees, netns.Tree{Target: t.Target, From: t.From, Add: t.Add, Required: t.Required})
+	}
+	for _, f := range r.files.Files {
+		c.Files = append(c.Files, netns.File{Target: f.Target, Name: f.Name, Data: f.Data, Required: f.Required})
+	}
+	if r.plan.Resolv != nil {
+		c.Files = append(c.Files, netns.File{Target: "/etc/resolv.conf", Data: r.plan.Resolv})
+	}
+	if r.plan.Hosts != nil {
+		c.Files = append(c.Files, netns.File{Target: "/etc/hosts", Data: r.plan.Hosts})
+	}
+	return c
+}
+
+// buildLink brings the tunnel up while the namespace is being made. The
+// direct link has nothing to prepare.
+func (r *road) buildLink() error {
+	if r.link == "direct" {
+		return nil
+	}
+	start := time.Now()
+	far, err := tcpstack.NewTunnel(wg.MTU)
+	if err != nil {
+		return r.told("link", start, "", fmt.Errorf("link: %w", err))
+	}
+	r.far = far
+	r.wg = &wg.Link{Far: far.Device(), Log: r.log, Down: r.down}
+	if err := r.wg.Up(r.ctx); err != nil {
+		return r.told("link", start, "", fmt.Errorf("link wireguard: %w", err))
+	}
+	return r.told("link", start, "wireguard, handshake complete", nil)
+}
+
+// join connects device, link and stack, and serves the child's names.
+func (r *road) join() error {
+	d := r.ns.Device()
+	link := tcpstack.Link(r.far)
+	if r.link == "direct" {
+		start := time.Now()
+		dev, err := tcpstack.NewDevice(tcpstack.DeviceOptions{File: d.File, MTU: d.MTU,
+			Ethernet: d.Kind == netns.Veth, PeerMAC: d.ChildMAC[:]})
+		if r.told("link", start, "direct", err) != nil {
+			return fmt.Errorf("link direct: %w", err)
+		}
+		link = dev
+	}
+	stack, err := tcpstack.New(tcpstack.Options{Link: link, Accept: r.accept, Datagram: r.datagram, LinkDown: r.down})
+	if err != nil {
+		return fmt.Errorf("stack: %w", err)
+	}
+	r.stack = stack
+	if r.wg != nil {
+		if err := r.wg.Attach(wg.Device{File: d.File, Ethernet: d.Kind == netns.Veth, PeerMAC: d.ChildMAC[:]}); err != nil {
+			return fmt.Errorf("link wireguard: %w", err)
+		}
+	}
+	for _, s := range r.ns.DNS() {
+		server := netip.AddrPortFrom(s.Addr, 53)
+		r.serve.Go(func() { r.served(r.names.ServeUDP(s.UDP, server)) })
+		r.serve.Go(func() { r.served(r.names.ServeTCP(s.TCP, server)) })
+	}
+	return nil
+}
+
+func (r *road) served(err error) {
+	if err != nil {
+		r.log("name server inside the namespace: %v", err)
+	}
+}
+
+// down is called when the device fails for good: at the end of the namespace,
+// or when the child's root took it away.
+func (r *road) down(err error) {
+	if r.ctx.Err() == nil {
+		r.log("link: %v", err)
+	}
+}
+
+// accept carries one connection of the child.
+func (r *road) accept(in *tcpstack.Incoming) {
+	if !r.plan.Takes(in.Dst()) {
+		r.proxy.Serve(r.ctx, in)
+		return
+	}
+	conn, err := in.Accept()
+	if err != nil {
+		return
+	}
+	r.names.ServeConn(conn, in.Src(), in.Dst())
+}
+
+// datagram answers name queries and refuses the rest.
+func (r *road) datagram(d *tcpstack.Datagram) bool {
+	if !r.plan.Takes(d.Dst()) {
+		return false
+	}
+	d.Go(func() {
+		answer, err := r.names.Query(r.ctx, d.Src(), d.Dst(), d.Payload(), false)
+		if err == nil && answer != nil {
+			d.Reply(answer)
+		}
+	})
+	return true
+}
+
+// start lets the command run. A *netns.ExecError says that it cannot.
+func (r *road) start() error {
+	start := time.Now()
+	err := r.ns.Go()
+	return r.told("exec", start, "", err)
+}
+
+// close takes down what stands, in the order in which bytes flow, and waits
+// for all of it.
+func (r *road) close() {
+	r.cancel()
+	if r.names != nil {
+		r.names.Close()
+	}
+	r.serve.Wait()
+	var errs []error
+	if r.stack != nil {
+		errs = append(errs, r.stack.Close())
+	}
+	if r.wg != nil {
+		errs = append(errs, r.wg.Close())
+	}
+	if r.ns != nil {
+		errs = append(errs, r.ns.Close())
+	}
+	if err := errors.Join(errs...); err != nil {
+		r.log("close: %v", err)
+	}
+}

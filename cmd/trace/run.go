@@ -1,0 +1,337 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"trace/doctor"
+	"trace/flow"
+	"trace/mitm"
+	"trace/netns"
+	"trace/redact"
+	"trace/store"
+	"trace/trust"
+)
+
+// exitTrace is our exit code where trace itself failed (as docker's).
+const exitTrace = 125
+
+func newRunCommand() *cobra.Command {
+	o := &runOptions{}
+	cmd := &cobra.Command{
+		Use:   "run --inspect [flags] -- CMD [ARG...]",
+		Short: "Run a command and record what it sends",
+		Long: `Run a command in namespaces of its own and record its network traffic.
+Everything behind -- is the command. Its exit status is ours; 125 means that
+trace itself failed, 126 that the command cannot be executed, 127 that it was
+not found.`,
+		Args: func(cmd *cobra.Command, args []string) error { return runArgs(cmd, args) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.argv = args
+			return o.run()
+		},
+	}
+	o.register(cmd)
+	return cmd
+}
+
+// runArgs wants everything behind --.
+func runArgs(cmd *cobra.Command, args []string) error {
+	switch dash := cmd.ArgsLenAtDash(); {
+	case dash < 0:
+		return usageError{errors.New("put the command behind --: trace run --inspect -- CMD [ARG...]")}
+	case dash > 0:
+		return usageError{fmt.Errorf("unexpected argument %q before --: trace run --inspect -- CMD [ARG...]", args[0])}
+	case len(args) == 0 || args[0] == "":
+		return usageError{errors.New("no command behind --: trace run --inspect -- CMD [ARG...]")}
+	}
+	return nil
+}
+
+func (o *runOptions) run() error {
+	if !o.inspect {
+		return usageError{errors.New("trace run without --inspect (a base-URL proxy) is still to come; use: trace run --inspect -- CMD")}
+	}
+	r, err := o.prepare()
+	if err != nil {
+		return usageError{err}
+	}
+	run := &run{o: o, road: r}
+	code, err := run.do()
+	if err != nil || code != 0 {
+		return exitError{Code: code, Err: err}
+	}
+	return nil
+}
+
+// prepare checks everything that can be wrong on the command line.
+func (o *runOptions) prepare() (*road, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	r := &road{
+		link: o.link, device: netns.DeviceKind(o.device), argv: o.argv, env: os.Environ(),
+		untrusted: o.untrusted, only: o.only, bypass: o.bypass, bodyLimit: o.bodyLimit,
+	}
+	for _, s := range o.connectTo {
+		c, err := mitm.ParseConnectTo(s)
+		if err != nil {
+			return nil, fmt.Errorf("--connect-to %q: %w", s, err)
+		}
+		r.connectTo = append(r.connectTo, c)
+	}
+	extra, err := trust.LoadRoots(o.upstreamCA...)
+	if err != nil {
+		return nil, fmt.Errorf("--upstream-ca: %w", err)
+	}
+	r.extra = extra
+	return r, nil
+}
+
+// A run is one `trace run --inspect`.
+type run struct {
+	o     *runOptions
+	road  *road
+	store *store.Store
+	jsonl *jsonlWriter
+	logTo *os.File
+}
+
+// do records the command and returns the exit code, and what is to be said
+// about it if trace or the command failed to start.
+func (r *run) do() (int, error) {
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGHUP)
+	defer signal.Stop(signals)
+
+	if err := r.open(); err != nil {
+		return exitTrace, err
+	}
+	if err := r.road.build(); err != nil {
+		r.finish(exitTrace)
+		return exitTrace, err
+	}
+	if err := r.road.start(); err != nil {
+		r.road.close()
+		code := exitTrace
+		var exec *netns.ExecError
+		if errors.As(err, &exec) {
+			code = exec.ExitCode()
+		}
+		r.finish(code)
+		return code, err
+	}
+	code, err := r.wait(signals)
+	r.road.close()
+	if ferr := r.finish(code); err == nil && ferr != nil {
+		r.say("%v", ferr)
+	}
+	if err != nil {
+		return exitTrace, err
+	}
+	return code, nil
+}
+
+// open makes the files that the run writes, and the store.
+func (r *run) open() error {
+	if r.o.log != "" {
+		f, err := os.OpenFile(r.o.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+		if err != nil {
+			return err
+		}
+		r.logTo = f
+		l := &logger{w: f}
+		r.road.log = l.printf
+	}
+	now := time.Now()
+	dir, err := os.Getwd()
+	if err != nil {
+		dir = ""
+	}
+	s := flow.Session{
+		ID: store.NewID(now), Name: r.o.session, Source: flow.SourceNamespace, Argv: r.o.argv, Dir: dir,
+		PID: os.Getpid(), Version: programVersion(), Link: r.o.link, Device: r.o.device, Started: now, Secrets: r.o.keepSecrets,
+	}
+	opt := store.Options{Log: r.road.log}
+	if !r.o.keepSecrets {
+		var key [32]byte
+		rand.Read(key[:]) // never fails
+		opt.Redact = redact.New(key)
+	}
+	if r.store, err = r.create(s, opt); err != nil {
+		return err
+	}
+	r.road.record = r.store
+	if r.o.jsonl != "" {
+		if r.jsonl, err = newJSONLWriter(r.o.jsonl, r.store); err != nil {
+			r.store.Finish(exitTrace, time.Now())
+			return err
+		}
+	}
+	return nil
+}
+
+// create makes the session's file where the flags want it.
+func (r *run) create(s flow.Session, opt store.Options) (*store.Store, error) {
+	if r.o.noSave {
+		return store.CreateUnlinked("", s, opt)
+	}
+	state, err := store.Dir()
+	if err != nil {
+		return nil, err
+	}
+	if r.o.output != "" {
+		return store.Create(r.o.output, s, opt)
+	}
+	if err := os.MkdirAll(state, 0o700); err != nil {
+		return nil, err
+	}
+	// The child's tmpfs covers this one directory, which stays empty.
+	private := filepath.Join(filepath.Dir(state), "trust")
+	if err := os.MkdirAll(private, 0o700); err == nil {
+		r.road.private = private
+	}
+	return store.Create(store.Path(state, s), s, opt)
+}
+
+// wait passes signals on until the command has ended. What the terminal sends
+// (Ctrl-C, hang-up) reaches the command by itself: it is in our process group.
+func (r *run) wait(signals <-chan os.Signal) (int, error) {
+	done := make(chan struct{})
+	var passing sync.WaitGroup
+	passing.Go(func() {
+		for {
+			select {
+			case s := <-signals:
+				if s == syscall.SIGTERM || !foreground() {
+					r.road.ns.Signal(s.(syscall.Signal))
+				}
+			case <-done:
+				return
+			}
+		}
+	})
+	status, err := r.road.ns.Wait()
+	close(done)
+	passing.Wait()
+	if err != nil {
+		return exitTrace, err
+	}
+	return status.ExitCode(), nil
+}
+
+// foreground tells whether our process group is the terminal's.
+func foreground() bool {
+	tty, err := os.OpenFile("/dev/tty", os.O_RDONLY|syscall.O_NOCTTY|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer tty.Close()
+	group, err := unix.IoctlGetInt(int(tty.Fd()), unix.TIOCGPGRP)
+	return err == nil && group == unix.Getpgrp()
+}
+
+// finish ends the record and says where it lies.
+func (r *run) finish(code int) error {
+	s, err := r.store.Finish(code, time.Now())
+	if r.jsonl != nil {
+		err = errors.Join(err, r.jsonl.close())
+	}
+	if r.logTo != nil {
+		r.logTo.Close()
+	}
+	r.say("%s", summary(s, r.o.noSave))
+	return err
+}
+
+// say prints a line of our own, unless --quiet.
+func (r *run) say(format string, args ...any) {
+	if !r.o.quiet {
+		fmt.Fprintf(os.Stderr, "trace: "+format+"\n", args...)
+	}
+}
+
+// summary is the line after the run.
+func summary(s flow.Session, noSave bool) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "session %s (%s): %s", s.ID, s.Name, count(s.Flows, "flow"))
+	if s.Opaque > 0 {
+		fmt.Fprintf(&b, ", %d not decrypted", s.Opaque)
+	}
+	if s.Gaps > 0 {
+		fmt.Fprintf(&b, ", %s in the record", count(s.Gaps, "gap"))
+	}
+	if noSave {
+		b.WriteString("; nothing was kept")
+	} else {
+		fmt.Fprintf(&b, "; %s", s.File)
+	}
+	return b.String()
+}
+
+func count(n int64, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// A jsonlWriter follows the store and writes the live event log.
+type jsonlWriter struct {
+	file *os.File
+	r    *store.Reader
+	done chan error
+}
+
+func newJSONLWriter(path string, s *store.Store) (*jsonlWriter, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	r, err := s.Reader()
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	w := &jsonlWriter{f, r, make(chan error, 1)}
+	go func() { w.done <- followJSONL(context.Background(), r, f) }()
+	return w, nil
+}
+
+// close waits until the session's end has been written.
+func (w *jsonlWriter) close() error {
+	err := errors.Join(<-w.done, w.r.Close(), w.file.Close())
+	if err != nil {
+		return fmt.Errorf("write %s: %w", w.file.Name(), err)
+	}
+	return nil
+}
+
+// A logger writes trace's own diagnostics, a line each.
+type logger struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (l *logger) printf(format string, args ...any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	line := fmt.Sprintf(format, args...)
+	fmt.Fprintf(l.w, "%s %s\n", time.Now().UTC().Format(flow.TimeFormat), strings.TrimRight(line, "\n"))
+}
+
+// hintFor returns what a person can do about err, "" if nothing is known.
+func hintFor(err error) string { return doctor.Host{}.Explain(err) }
