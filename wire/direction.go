@@ -22,7 +22,7 @@ type direction struct {
 	lined bool      // rest begins with a request line
 	wait  bool      // rest waits for the other direction
 
-	msg        *exchange // whose message passes, or passed last
+	msg        *exchange // whose message passes, or whose answer is waited for
 	body       *body     // of that message; nil between messages
 	left       int64     // bytes of content or chunk to come
 	untilClose bool      // the end of the direction ends the body
@@ -49,6 +49,9 @@ func (in *direction) endMessage(at time.Time, trailers []flow.Field) {
 		in.state = (*direction).responseHead
 	} else if x.upgrade != "" && !x.decided && !x.ended[flow.Server] {
 		in.wait, in.state = true, (*direction).waiting
+	}
+	if !in.wait {
+		in.msg = nil // an idle connection holds nothing
 	}
 	x.over(in.side, at, nil)
 }
@@ -84,6 +87,7 @@ func (in *direction) abandon(at time.Time, err *flow.Error) {
 		in.endBody(at, true, nil)
 	}
 	in.msg.over(in.side, at, err)
+	in.msg = nil
 	if in.side == flow.Server {
 		in.d.mute(at, err)
 	}
@@ -139,7 +143,7 @@ func (in *direction) resume(at time.Time, st state) {
 		return
 	}
 	rest := in.rest
-	in.wait, in.state, in.rest, in.scan = false, st, nil, 0
+	in.wait, in.state, in.msg, in.rest, in.scan = false, st, nil, nil, 0
 	in.push(in.since, rest)
 	if in.ended {
 		in.over(at)

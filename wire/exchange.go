@@ -98,15 +98,17 @@ func (d *Decoder) dequeue(x *exchange) {
 		}
 		d.queued -= x.size
 		d.queue[i] = nil
-		if i == 0 {
+		switch {
+		case len(d.queue) == 1 && cap(d.queue) <= 8:
+			d.queue = d.queue[:0] // for the next
+		case len(d.queue) == 1:
+			d.queue = nil // an idle connection holds nothing
+		case i == 0:
 			d.queue = d.queue[1:]
-		} else {
+		default:
 			d.queue = append(d.queue[:i], d.queue[i+1:]...)
 		}
 		break
-	}
-	if len(d.queue) == 0 {
-		d.queue = nil // an idle connection holds nothing
 	}
 }
 

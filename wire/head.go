@@ -93,7 +93,7 @@ func cutLine(s string) (line, rest string) {
 // parseRequestLine reads a request line (RFC 9112 section 3). White space may
 // be more than one space, as that section's robustness rule says.
 func parseRequestLine(line string) (method, target, version string, ok bool) {
-	line = strings.Trim(line, " \t\r")
+	line = strings.TrimRight(line, " \t\r")
 	i, j := strings.IndexAny(line, " \t"), strings.LastIndexAny(line, " \t")
 	if i <= 0 || i > maxMethod || i == j {
 		return "", "", "", false

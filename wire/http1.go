@@ -255,6 +255,9 @@ func (d *Decoder) upgrade(at time.Time, x *exchange) {
 
 // content begins what follows the head h of in.msg.
 func (in *direction) content(at time.Time, h *flow.Head, f framing) {
+	if f.kind == frameNone {
+		h = nil
+	}
 	in.body = newBody(in.msg, in.side, h, f.codings)
 	in.untilClose = false
 	switch {
