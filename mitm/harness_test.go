@@ -24,6 +24,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"trace/flow"
 )
 
@@ -37,6 +39,27 @@ func (c childConn) Reset() error {
 	return c.Close()
 }
 
+// stackConn is one that is no socket but says when there is input, as that of a stack of
+// ours does.
+type stackConn struct {
+	net.Conn
+	tcp *net.TCPConn
+}
+
+func (c stackConn) CloseWrite() error { return c.tcp.CloseWrite() }
+func (c stackConn) Reset() error      { return childConn{c.tcp}.Reset() }
+
+func (c stackConn) WaitRead() error {
+	raw, err := c.tcp.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return raw.Read(func(fd uintptr) bool {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+		return n > 0 || err != nil
+	})
+}
+
 // incoming makes an Incoming of an accepted socket.
 type incoming struct {
 	conn    *net.TCPConn
@@ -44,9 +67,17 @@ type incoming struct {
 	refused chan error
 }
 
-func (i *incoming) Src() netip.AddrPort       { return i.conn.RemoteAddr().(*net.TCPAddr).AddrPort() }
-func (i *incoming) Dst() netip.AddrPort       { return i.dst }
-func (i *incoming) Accept() (net.Conn, error) { return childConn{i.conn}, nil }
+func (i *incoming) Src() netip.AddrPort { return i.conn.RemoteAddr().(*net.TCPAddr).AddrPort() }
+func (i *incoming) Dst() netip.AddrPort { return i.dst }
+
+// Accept returns either kind of conn, by turns.
+func (i *incoming) Accept() (net.Conn, error) {
+	if i.Src().Port()%4 < 2 { // clients on loopback get even ports, mostly
+		return childConn{i.conn}, nil
+	}
+	return stackConn{i.conn, i.conn}, nil
+}
+
 func (i *incoming) Refuse(err error) {
 	i.conn.SetLinger(0)
 	i.conn.Close()
@@ -56,7 +87,7 @@ func (i *incoming) Refuse(err error) {
 // road is a Proxy behind a listener: whoever connects to addr is carried to
 // the destination.
 type road struct {
-	t       *testing.T
+	t       testing.TB
 	addr    string
 	port    string
 	proxy   *Proxy
@@ -95,7 +126,7 @@ func (m *memoryTap) Close(time.Time) {
 	m.closed = true
 }
 
-func newRoad(t *testing.T, dst string, change func(*Proxy)) *road {
+func newRoad(t testing.TB, dst string, change func(*Proxy)) *road {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -171,7 +202,7 @@ type authority struct {
 	key  *ecdsa.PrivateKey
 }
 
-func newTestCA(t *testing.T, name string) *authority {
+func newTestCA(t testing.TB, name string) *authority {
 	t.Helper()
 	i, err := newIssuer(name, time.Now())
 	if err != nil {
@@ -192,7 +223,7 @@ func (a *authority) pem() []byte {
 
 // leaf signs a server certificate for host, with an RSA key if asked; change
 // may spoil it. A nil authority signs with the leaf's own key.
-func (a *authority) leaf(t *testing.T, host string, useRSA bool, change func(*x509.Certificate)) tls.Certificate {
+func (a *authority) leaf(t testing.TB, host string, useRSA bool, change func(*x509.Certificate)) tls.Certificate {
 	t.Helper()
 	serial, _ := rand.Int(rand.Reader, big.NewInt(1<<62))
 	c := &x509.Certificate{
@@ -241,12 +272,12 @@ var (
 )
 
 // pki is the authority that the road trusts towards servers.
-func pki(t *testing.T) *authority {
+func pki(t testing.TB) *authority {
 	pkiOnce.Do(func() { pkiShared = newTestCA(t, "test root") })
 	return pkiShared
 }
 
-func testAuthority(t *testing.T) *Authority {
+func testAuthority(t testing.TB) *Authority {
 	oursOnce.Do(func() {
 		var err error
 		if ours, err = NewAuthority(time.Now()); err != nil {

@@ -37,7 +37,7 @@ func otherName(c *x509.Certificate) { c.DNSNames, c.IPAddresses = []string{"othe
 func clientOnly(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }
 
 // webOf returns a web server with a certificate of an authority.
-func webOf(by func(*testing.T) *authority, spoil func(*x509.Certificate), cfg *tls.Config) func(*testing.T) string {
+func webOf(by func(testing.TB) *authority, spoil func(*x509.Certificate), cfg *tls.Config) func(*testing.T) string {
 	return func(t *testing.T) string {
 		c := cfg.Clone()
 		c.Certificates = []tls.Certificate{by(t).leaf(t, host, false, spoil)}
@@ -45,8 +45,8 @@ func webOf(by func(*testing.T) *authority, spoil func(*x509.Certificate), cfg *t
 	}
 }
 
-func stranger(t *testing.T) *authority { return newTestCA(t, "stranger") }
-func nobody(*testing.T) *authority     { return nil }
+func stranger(t testing.TB) *authority { return newTestCA(t, "stranger") }
+func nobody(testing.TB) *authority     { return nil }
 
 // mutual asks for a client certificate in one way.
 func mutual(auth tls.ClientAuthType) func(*testing.T) string {

@@ -90,7 +90,9 @@ func (l *leg) readTLS(got func(p []byte)) error {
 		l.wire.pending = b[:n]
 		defer buffers.Put(b)
 	}
-	if err := l.decrypt(got); err != (errEmpty{}) {
+	err = l.decrypt(got)
+	l.wire.pending = nil
+	if err != (errEmpty{}) {
 		return l.tlsEnd(err)
 	}
 	return nil

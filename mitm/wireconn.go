@@ -29,8 +29,8 @@ type wireConn struct {
 	wrote    bool       // something was sent
 	held     bool       // an alert was kept back because nothing had been sent before
 	corked   bool
-	batch    []byte
-	withhold bool // keep such an alert back
+	batch    *[]byte // of batches; nil while it is empty
+	withhold bool    // keep such an alert back
 }
 
 // errEmpty is temporary, so crypto/tls keeps its state and can be asked again.
@@ -80,7 +80,7 @@ func (w *wireConn) Write(p []byte) (int, error) {
 	}
 	w.wrote = true
 	if w.corked {
-		w.batch = append(w.batch, p...)
+		w.put(p)
 		return len(p), nil
 	}
 	return w.Conn.Write(p)
@@ -97,15 +97,28 @@ func (w *wireConn) uncork() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.corked = false
-	var err error
-	if len(w.batch) > 0 {
-		_, err = w.Conn.Write(w.batch)
+	if w.batch == nil {
+		return nil
 	}
-	w.batch = w.batch[:0]
-	if cap(w.batch) > peekChunk {
-		w.batch = nil // an idle connection holds no buffer
-	}
+	_, err := w.Conn.Write(*w.batch)
+	batches.Put(w.batch)
+	w.batch = nil
 	return err
+}
+
+// batches are the buffers of corked connections: a relay's buffer in records.
+var batches = sync.Pool{New: func() any {
+	b := make([]byte, 0, bufferSize+bufferSize/32)
+	return &b
+}}
+
+// put adds to the batch.
+func (w *wireConn) put(p []byte) {
+	if w.batch == nil {
+		w.batch = batches.Get().(*[]byte)
+		*w.batch = (*w.batch)[:0]
+	}
+	*w.batch = append(*w.batch, p...)
 }
 
 // SetWriteDeadline does nothing: tls.Conn.CloseWrite sets one of five seconds,
