@@ -99,7 +99,7 @@ func (d *nearDevice) Events() <-chan tun.Event { return d.events }
 // BatchSize implements tun.Device.
 func (d *nearDevice) BatchSize() int { return nearBatch }
 
-// Close implements tun.Device: it ends Read. The file stays open.
+// Close implements tun.Device: it ends Read and Write. The file stays open.
 func (d *nearDevice) Close() error {
 	d.closeOnce.Do(d.close)
 	return nil
@@ -108,10 +108,8 @@ func (d *nearDevice) Close() error {
 func (d *nearDevice) close() {
 	close(d.closed)
 	close(d.events)
-	select {
-	case <-d.attached:
-		d.file.SetReadDeadline(time.Unix(1, 0))
-	default:
+	if isClosed(d.attached) {
+		d.file.SetDeadline(time.Unix(1, 0))
 	}
 }
 
@@ -134,10 +132,8 @@ func (d *nearDevice) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
 	}
 	for fails := 0; ; fails++ {
 		n, err := d.readBatch(bufs, sizes, offset)
-		select {
-		case <-d.closed:
+		if isClosed(d.closed) {
 			return 0, os.ErrClosed
-		default:
 		}
 		switch {
 		case n > 0:
@@ -215,9 +211,7 @@ func (d *nearDevice) readOne(fd int, buf []byte) (int, error) {
 
 // Write implements tun.Device: it writes packets of the stack to the child.
 func (d *nearDevice) Write(bufs [][]byte, offset int) (int, error) {
-	select {
-	case <-d.attached:
-	default:
+	if !isClosed(d.attached) {
 		return 0, os.ErrClosed // nobody asked anything yet
 	}
 	d.outMu.Lock()
@@ -263,4 +257,13 @@ func fatal(err error) bool {
 	return errors.Is(err, os.ErrClosed) ||
 		errors.Is(err, unix.EBADF) || errors.Is(err, unix.EBADFD) ||
 		errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENXIO) || errors.Is(err, unix.EFAULT)
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }

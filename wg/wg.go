@@ -111,7 +111,7 @@ func (l *Link) Up(ctx context.Context) error {
 	l.near = newNearDevice(l.Down)
 	log := &device.Logger{Verbosef: device.DiscardLogf, Errorf: device.DiscardLogf}
 	if l.Log != nil {
-		log.Errorf = l.Log
+		log.Errorf = l.complain
 	}
 	l.farWG = device.NewDevice(l.Far, l.wire.far, log)
 	l.nearWG = device.NewDevice(l.near, l.wire.near, log)
@@ -127,6 +127,14 @@ func (l *Link) Up(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("wireguard link: handshake: %w", context.Cause(ctx))
+	}
+}
+
+// complain passes on what a WireGuard device says, but for what it says
+// about the wire that Close has cut.
+func (l *Link) complain(format string, args ...any) {
+	if !isClosed(l.wire.cut) {
+		l.Log(format, args...)
 	}
 }
 
@@ -180,7 +188,8 @@ func (l *Link) Attach(dev Device) error {
 }
 
 // Close ends the tunnel and its goroutines. Packets on the way are lost:
-// close the stack first. It closes Far, but not the device's file.
+// close the stack first. It closes Far, but not the device's file, on which it
+// leaves a deadline in the past.
 func (l *Link) Close() error {
 	l.closeOnce.Do(l.close)
 	return nil
