@@ -5,6 +5,8 @@ import (
 	"errors"
 	"net/netip"
 	"os"
+	"os/exec"
+	"syscall"
 	"testing"
 	"time"
 
@@ -43,31 +45,47 @@ func TestDeviceDenied(t *testing.T) {
 	noMore()
 }
 
-// TestLimits uses up the namespaces that this user may have: the kernel says ENOSPC for each kind alike.
+// limitsVar tells the inner process of TestLimits which limit of its own user namespace to use up.
+const limitsVar = "NETNS_TEST_LIMIT"
+
+// TestLimits uses up the namespaces that may be made: the kernel says ENOSPC for each kind alike.
 func TestLimits(t *testing.T) {
-	if CurrentRights() != Root {
-		skip(t, "only root may set limits")
+	if file := os.Getenv(limitsVar); file != "" {
+		testLimit(t, file)
+		return
 	}
-	for file, step := range map[string]string{"max_net_namespaces": "netns", "max_mnt_namespaces": "mntns"} {
-		file = "/proc/sys/user/" + file
-		before, err := os.ReadFile(file)
-		if err != nil {
-			skip(t, "%v", err)
+	if os.Geteuid() != 0 {
+		skip(t, "only root can make the user namespaces that this test has to have")
+	}
+	for _, file := range []string{"max_net_namespaces", "max_mnt_namespaces", "max_user_namespaces"} {
+		cmd := exec.Command(selfExe, "-test.run=^TestLimits$", "-test.v")
+		cmd.Env = append(os.Environ(), limitsVar+"="+file)
+		ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: 0, Size: 65536}}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER, UidMappings: ids, GidMappings: ids, GidMappingsEnableSetgroups: true}
+		if out, err := cmd.CombinedOutput(); err != nil || !contains(string(out), "--- PASS") {
+			t.Errorf("%s: %v\n%s", file, err, out)
 		}
-		func() {
-			if err := os.WriteFile(file, []byte("0"), 0); err != nil {
-				skip(t, "%v", err)
-			}
-			defer os.WriteFile(file, before, 0)
-			noMore := watchChildren(t)
-			_, err := Start(t.Context(), config("true"))
-			var e *StepError
-			if !errors.As(err, &e) || e.Step != step || !errors.Is(err, unix.ENOSPC) {
-				t.Errorf("%s: %v", file, err)
-			}
-			noMore()
-		}()
 	}
+}
+
+func testLimit(t *testing.T, file string) {
+	want := map[string]string{"max_net_namespaces": "netns", "max_mnt_namespaces": "mntns", "max_user_namespaces": "userns"}[file]
+	if os.Geteuid() == 0 {
+		if err := os.WriteFile("/proc/sys/user/"+file, []byte("0"), 0); err != nil {
+			t.Fatal(err)
+		}
+		if want == "userns" {
+			asUser(t, false)
+			return
+		}
+	}
+	noMore := watchChildren(t)
+	_, err := Start(t.Context(), config("true"))
+	var e *StepError
+	if !errors.As(err, &e) || e.Step != want || !errors.Is(err, unix.ENOSPC) {
+		t.Errorf("%s: %v", file, err)
+	}
+	noMore()
 }
 
 func TestMistakes(t *testing.T) {

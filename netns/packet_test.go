@@ -1,7 +1,6 @@
 package netns
 
 import (
-	"context"
 	"encoding/binary"
 	"net"
 	"net/netip"
@@ -11,8 +10,6 @@ import (
 )
 
 func itoa(n int) string { return strconv.Itoa(n) }
-
-func unixContext() context.Context { return context.Background() }
 
 // TestPacket lets the child ask a server that only exists as this test, and answers on the device.
 func TestPacket(t *testing.T) {

@@ -1,13 +1,16 @@
 package netns
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
 	"os"
+	"os/signal"
 	"sort"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -66,18 +69,25 @@ func printIgnored(string) int {
 	return 0
 }
 
-// carry is a small trace: it runs a shell command in a namespace and says what it made.
+// carry is a small trace: it runs a shell command in a namespace and ends as it does.
 func carry(arg string) int {
-	ns, err := Start(unixContext(), &Config{Path: "sh", Args: []string{"sh", "-c", arg}, Env: withoutRole(), Addr4: addr4})
+	signal.Notify(make(chan os.Signal, 1), unix.SIGINT, unix.SIGQUIT, unix.SIGHUP)
+	c := &Config{Path: "sh", Args: []string{"sh", "-c", arg}, Env: withoutRole(), Addr4: addr4}
+	if arg == "ignored" {
+		c = &Config{Path: selfExe, Env: append(withoutRole(), roleVar+"=ignored"), Addr4: addr4}
+	}
+	ns, err := Start(context.Background(), c)
 	if err != nil {
 		fmt.Println(err)
 		return 125
+	}
+	if arg == "pids; sleep 1000" {
+		fmt.Println(ns.PID(), ns.HelperPID())
 	}
 	if err := ns.Go(); err != nil {
 		fmt.Println(err)
 		return 126
 	}
-	fmt.Println("pids", ns.PID(), ns.HelperPID())
 	st, err := ns.Wait()
 	if err != nil {
 		return 125
@@ -95,11 +105,29 @@ func withoutRole() (env []string) {
 	return env
 }
 
-// leadSession is a shell with job control, of one job: arg. Lines on its standard input drive it.
+// leadSession is a shell with job control and one job: arg, carried. Each time it stops, it is put into the foreground again.
 func leadSession(arg string) int {
-	if _, err := unix.Setsid(); err != nil {
+	attr := &syscall.ProcAttr{Env: append(withoutRole(), roleVar+"=carrier "+arg), Files: []uintptr{0, 1, 2},
+		Sys: &syscall.SysProcAttr{Foreground: true, Ctty: 0}}
+	pid, err := syscall.ForkExec(selfExe, []string{"carrier"}, attr)
+	signal.Ignore(unix.SIGTTOU, unix.SIGTTIN, unix.SIGTSTP, unix.SIGINT, unix.SIGQUIT) // only now: the job must not inherit it
+	if err != nil {
 		fmt.Println(err)
 		return 1
 	}
-	return 0
+	for {
+		var ws unix.WaitStatus
+		if _, err := unix.Wait4(pid, &ws, unix.WUNTRACED, nil); err == unix.EINTR {
+			continue
+		}
+		unix.IoctlSetPointerInt(0, unix.TIOCSPGRP, unix.Getpgrp())
+		if !ws.Stopped() {
+			fmt.Println("job ended", ws.ExitStatus(), ws.Signal())
+			return 0
+		}
+		fmt.Println("job stopped")
+		unix.IoctlSetPointerInt(0, unix.TIOCSPGRP, pid)
+		unix.Kill(-pid, unix.SIGCONT)
+		fmt.Println("job continued")
+	}
 }
