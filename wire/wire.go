@@ -33,7 +33,10 @@
 // A message body is counted and hashed as it passed, without its framing, and
 // handed over decoded: a coroutine runs the decompressors, so that what they
 // can give after a push is given before that push returns. Answers of type
-// text/event-stream are cut into their events.
+// text/event-stream are cut into their events. Undone are gzip, deflate, br and
+// zstd, also upon each other, also as transfer codings; a body in another
+// coding, a part (206) and a body that plainly is not what its head says are
+// handed over as they passed, with Ended.Encoding "".
 //
 // What is not HTTP, or stops to be, goes on as one opaque flow with a reason:
 //
