@@ -37,6 +37,7 @@ type live struct {
 	changed  [2]int // places that redaction replaced, by side
 	gate     *eventGate
 	opaque   [2]*streamGate
+	reason   string // why it is not decoded
 	events   pieceLog
 	messages pieceLog
 }
@@ -167,7 +168,7 @@ func (w *writer) open(e *flow.Event) {
 		if e.Flow <= 1 {
 			at = startOf(c.facts, at)
 		}
-		w.newFlow(c, e.Flow, kindOf(c.facts), at)
+		w.newFlow(c, e.Flow, kindOf(c.facts), at).reason = e.Reason
 	case flow.Query:
 		l := w.newFlow(c, e.Flow, flow.KindDNS, e.At)
 		l.x.DNS = e.DNS
@@ -176,9 +177,7 @@ func (w *writer) open(e *flow.Event) {
 			end = end.Add(e.DNS.Took)
 		}
 		w.end(l, end, e.Error)
-		if c.id < 0 { // nothing more can come of it
-			delete(w.conns, c.id)
-		}
+		delete(w.conns, c.id) // nothing more can come of it
 	}
 }
 

@@ -28,7 +28,7 @@ type Query struct {
 
 // flowColumns are what exchange reads. The document is NULL in outlines.
 const flowColumns = `f.id,f.conn,f.ordinal,f.kind,f.state,f.started,f.ended,f.method,f.scheme,f.host,f.port,f.path,
-	f.status,f.type,f.streaming,f.sent,f.received,f.events,f.redacted,f.error,c.facts`
+	f.status,f.type,f.streaming,f.sent,f.received,f.events,f.redacted,f.error,c.facts,f.opaque`
 
 const (
 	selectOutline = "SELECT " + flowColumns + ",NULL FROM flow f LEFT JOIN conn c ON c.id=f.conn"
@@ -212,8 +212,11 @@ func (f *folder) exchange(r row) (*flow.Exchange, error) {
 	if err := f.connect(x, r.int(1), r.blob(20)); err != nil {
 		return nil, err
 	}
-	if !r.null(21) {
-		p, err := unsqueeze(f.r.dec, r.blob(21))
+	if reason := r.text(21); reason != "" {
+		x.Conn.Opaque = reason // of this row: the connection may have carried others
+	}
+	if !r.null(22) {
+		p, err := unsqueeze(f.r.dec, r.blob(22))
 		if err == nil {
 			err = decodeDoc(p, x)
 		}
@@ -226,8 +229,14 @@ func (f *folder) exchange(r row) (*flow.Exchange, error) {
 	}
 	if !r.null(19) {
 		x.Error = toNote(0, r.blob(19)).Error
-	} else if x.Kind == flow.KindTCP || x.Kind == flow.KindUDP {
-		x.Error = x.Conn.Error // the row stands for the connection
+	}
+	if why := x.Conn.Error; why != nil && (x.Kind == flow.KindTCP || x.Kind == flow.KindUDP) {
+		// The row stands for the connection: why it was not decrypted says
+		// more than how it ended then.
+		if own := x.Error; own != nil && own.Code != why.Code {
+			x.Marks = append(x.Marks, flow.Note{At: x.Ended, Error: own})
+		}
+		x.Error = why
 	}
 	if f.crashed && x.State == flow.StateOpen {
 		x.State, x.Error = flow.StateFailed, errCrashed

@@ -49,7 +49,7 @@ func openSession(ref string) (*store.Reader, error) {
 	}
 	path, err := store.Find(dir, ref)
 	if err != nil {
-		return nil, exitError{1, whatToDo(err, ref)}
+		return nil, exitError{1, whatToDo(err, dir, ref)}
 	}
 	r, err := store.Open(path)
 	if err != nil {
@@ -59,10 +59,10 @@ func openSession(ref string) (*store.Reader, error) {
 }
 
 // whatToDo adds to the error of a lookup what helps.
-func whatToDo(err error, ref string) error {
+func whatToDo(err error, dir, ref string) error {
 	switch {
 	case errors.Is(err, store.ErrNoSession) && ref == "":
-		return fmt.Errorf("%w: 'trace run --inspect -- COMMAND' records a session", err)
+		return fmt.Errorf("no sessions yet in %s: 'trace run --inspect -- COMMAND' records one", dir)
 	case errors.Is(err, store.ErrNoSession):
 		return fmt.Errorf("%w: 'trace sessions list' shows those that there are", err)
 	case errors.Is(err, store.ErrRunning):

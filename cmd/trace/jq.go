@@ -49,7 +49,8 @@ func (f filter) run(ctx context.Context, v any) ([]any, error) {
 		if halt := (*gojq.HaltError)(nil); errors.As(err, &halt) && halt.Value() == nil {
 			return out, nil
 		}
-		return nil, exitError{1, fmt.Errorf("--jq %s: %w", printable(f.source), err)}
+		// The message quotes what was captured.
+		return nil, exitError{1, fmt.Errorf("--jq %s: %s", printable(f.source), printable(err.Error()))}
 	}
 }
 

@@ -67,7 +67,7 @@ func TestFilterErrors(t *testing.T) {
 		}
 	}
 	for filter, want := range map[string]string{
-		`.a`: "expected an object", `error("no \(1)")`: "no 1", `"x"|halt_error`: "x",
+		`.a`: "expected an object", `error("no \(1)")`: "no 1", `"x"|halt_error`: "x", `error("a\nb\u202e")`: `a\nb\u202e`,
 	} {
 		_, err := jq(t, `[]`, filter)
 		var exit exitError

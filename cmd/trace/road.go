@@ -133,6 +133,7 @@ func (r *road) roots() *x509.CertPool {
 // --connect-to.
 func (r *road) buildNames() {
 	r.names = dns.Load("/etc")
+	r.names.Record = r.query
 	for _, c := range r.connectTo {
 		if _, err := netip.ParseAddr(c.Host); c.Host != "" && err != nil {
 			r.names.Lend(c.Host)
@@ -277,6 +278,20 @@ func (r *road) join() error {
 		r.serve.Go(func() { r.served(r.names.ServeTCP(s.TCP, server)) })
 	}
 	return nil
+}
+
+// query records a name query of the child. It never waits for the store.
+func (r *road) query(q dns.Query) {
+	id := r.ids.Add(1)
+	c := &flow.Conn{ID: id, Source: flow.SourceNamespace, Src: q.Src, Dst: q.Dst, Transport: q.Transport, Started: q.At,
+		Sent: int64(q.Sent), Received: int64(q.Received), Protocol: "dns", Ended: q.At.Add(q.Took)}
+	e := flow.Event{Kind: flow.Query, At: q.At, Conn: id, Flow: 1, Facts: c,
+		DNS: &flow.DNS{Name: q.Name, Type: q.Type, Rcode: q.Rcode, Answers: q.Answers, Took: q.Took}}
+	if q.Err != nil {
+		e.Error = &flow.Error{Where: flow.AtUpstream, Code: flow.CodeDNS, Message: q.Err.Error(),
+			Hint: "the host's own resolver did not answer: look at /etc/resolv.conf"}
+	}
+	r.record.Offer(e)
 }
 
 func (r *road) served(err error) {

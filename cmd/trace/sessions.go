@@ -74,7 +74,7 @@ func removeSessions(w, stderr io.Writer, refs []string) error {
 	var errs []error
 	for _, ref := range refs {
 		if err := store.Remove(dir, ref); err != nil {
-			errs = append(errs, whatToDo(err, ref))
+			errs = append(errs, whatToDo(err, dir, ref))
 			continue
 		}
 		fmt.Fprintln(w, printable(ref))
