@@ -165,6 +165,7 @@ func (c *conn) join(child, server *leg, wait bool) {
 		c.relay.said = func() { c.p.refused.accepted(c.key, c.p.now()) }
 	}
 	c.relay.legs[flow.Client], c.relay.legs[flow.Server] = child, server
+	c.peek = nil // what it holds is the legs' now
 	c.relay.run()
 	c.change(func(f *flow.Conn) {
 		f.Sent, f.Received = c.relay.bytes[flow.Client].Load(), c.relay.bytes[flow.Server].Load()
@@ -255,7 +256,9 @@ func (c *conn) track(conn net.Conn) {
 
 // close closes what is still open, and waits for the reader of the child.
 func (c *conn) close(ctx context.Context) {
-	c.peek.stop(flow.Client)
+	if c.peek != nil {
+		c.peek.stop(flow.Client)
+	}
 	if ctx.Err() != nil {
 		c.stop()
 	}

@@ -112,7 +112,8 @@ func (p *Proxy) target(dst netip.AddrPort, name string, lent bool) string {
 
 // dialTimes measures a dial. Its methods run in the dialler's goroutines.
 type dialTimes struct {
-	now func() time.Time
+	now   func() time.Time
+	began time.Time
 
 	mu              sync.Mutex // guards what follows
 	lookup, found   time.Time
@@ -127,30 +128,31 @@ func (t *dialTimes) note(at *time.Time, first bool) {
 	}
 }
 
-// spans returns how long the look-up and the connecting took.
+// spans returns how long the look-up and the connecting took. A dialler that
+// does not say when it connects is taken to do so from the start.
 func (t *dialTimes) spans() (dns, connect time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !t.found.IsZero() {
 		dns = t.found.Sub(t.lookup)
 	}
-	return dns, t.joined.Sub(t.connect)
+	from := t.connect
+	if from.IsZero() {
+		from = t.began
+	}
+	return dns, t.joined.Sub(from)
 }
 
 // dial connects to addr, and measures.
 func (p *Proxy) dial(ctx context.Context, addr string) (net.Conn, *dialTimes, error) {
-	t := &dialTimes{now: p.now}
+	t := &dialTimes{now: p.now, began: p.now()}
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		DNSStart:     func(httptrace.DNSStartInfo) { t.note(&t.lookup, true) },
 		DNSDone:      func(httptrace.DNSDoneInfo) { t.note(&t.found, false) },
 		ConnectStart: func(string, string) { t.note(&t.connect, true) },
 	})
-	began := p.now()
 	conn, err := p.dialer()(ctx, "tcp", addr)
 	t.note(&t.joined, false)
-	if t.connect.IsZero() {
-		t.connect = began
-	}
 	return conn, t, err
 }
 
