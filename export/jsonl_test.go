@@ -404,6 +404,7 @@ func TestReason(t *testing.T) {
 		{fail(flow.AtUpstream, flow.CodeTruncated), "server_abort"},
 		{fail(flow.AtUpstream, flow.CodeTimeout), "timeout"},
 		{fail(flow.AtUpstream, flow.CodeRefused), ""},
+		{fail(flow.AtCapture, flow.CodeTruncated), "capture_stopped"},
 	} {
 		if got := reason(c.x); got != c.want {
 			t.Errorf("%s %v: %q, want %q", c.x.State, c.x.Error, got, c.want)

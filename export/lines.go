@@ -336,6 +336,8 @@ func reason(x *flow.Exchange) string {
 		return ""
 	}
 	switch code, client := x.Error.Code, x.Error.Where == flow.AtClient; {
+	case x.Error.Where == flow.AtCapture:
+		return "capture_stopped" // the run was killed
 	case client && (code == flow.CodeReset || code == flow.CodeTruncated):
 		return "client_abort"
 	case code == flow.CodeReset:
