@@ -3,6 +3,7 @@ package store
 import (
 	"encoding/json"
 	"fmt"
+	"net/url"
 	"os"
 	"time"
 
@@ -65,6 +66,9 @@ func (o *ops) settle() {
 // transact writes everything that waits in one transaction. If it fails,
 // everything still waits.
 func (w *writer) transact() error {
+	if w.probe != nil {
+		w.probe(w.db)
+	}
 	if w.ops.empty() && len(w.chunks.sealed) == 0 && w.lost.events == 0 {
 		return nil
 	}
@@ -82,7 +86,6 @@ func (w *writer) transact() error {
 		}
 		return err
 	}
-	w.flows += int64(len(fresh))
 	for _, t := range w.ops.tails {
 		t.l.tailed = true
 	}
@@ -222,16 +225,16 @@ func (w *writer) writeConn(c *connState) error {
 func (w *writer) writeFlow(l *live) error {
 	x := &l.x
 	l.revved = w.rev
-	args := append([]any{w.rev, w.rev, l.conn.id, x.Ordinal, x.Kind, x.State, micros(x.Started), nullMicros(x.Ended)}, columns(x)...)
+	args := append([]any{w.rev, w.rev, l.conn.id, x.Ordinal, x.Kind, x.State, micros(x.Started), nullMicros(x.Ended)}, columns(l)...)
 	if l.inserted {
 		_, err := w.db.exec(`UPDATE flow SET rev=?,changed=?,conn=?,ordinal=?,kind=?,state=?,started=?,ended=?,method=?,scheme=?,host=?,port=?,
-			path=?,status=?,type=?,streaming=?,sent=?,received=?,events=?,redacted=?,error=? WHERE id=?`, append(args, x.ID)...)
+			path=?,status=?,type=?,streaming=?,sent=?,received=?,events=?,opaque=?,redacted=?,error=? WHERE id=?`, append(args, x.ID)...)
 		if err != nil {
 			return err
 		}
 	} else {
 		id, err := w.db.exec(`INSERT INTO flow(rev,changed,conn,ordinal,kind,state,started,ended,method,scheme,host,port,
-			path,status,type,streaming,sent,received,events,redacted,error) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`, args...)
+			path,status,type,streaming,sent,received,events,opaque,redacted,error) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`, args...)
 		if err != nil {
 			return err
 		}
@@ -251,8 +254,9 @@ func (w *writer) writeFlow(l *live) error {
 }
 
 // columns returns the columns of flow from method on.
-func columns(x *flow.Exchange) []any {
-	c := make([]any, 13)
+func columns(l *live) []any {
+	x := &l.x
+	c := make([]any, 14)
 	if p := x.Request; p != nil {
 		if h := p.Head; h != nil {
 			c[0], c[1], c[2], c[3], c[4] = h.Method, h.Scheme, h.Host, h.Port, h.Path
@@ -273,10 +277,13 @@ func columns(x *flow.Exchange) []any {
 			c[9], c[10] = p.Body.Size, p.Body.Events
 		}
 	}
-	c[11] = x.Redacted
+	if l.reason != "" {
+		c[11] = l.reason
+	}
+	c[12] = x.Redacted
 	if x.Error != nil {
 		p, _ := json.Marshal(x.Error) // four strings
-		c[12] = string(p)
+		c[13] = string(p)
 	}
 	return c
 }
@@ -317,28 +324,38 @@ func (w *writer) finish(exit int, at time.Time) error {
 	return nil
 }
 
-// finalTries and finalPause bound how long oneFile waits for readers.
+// finalTries and finalPause bound how long oneFile waits for readers in other
+// processes: followers see the end at their next poll.
 const (
-	finalTries = 25
+	finalTries = 10
 	finalPause = 10 * time.Millisecond
 )
 
-// oneFile folds the write-ahead log into the file and leaves WAL mode, so that
-// the session is one file that can be read from a read-only place. A reader in
-// another process that does not let go in time only prevents the latter; the
-// last to close the file then removes the log.
-func (w *writer) oneFile(shared bool) {
+// oneFile folds the write-ahead log into the file and, unless readers of this
+// process are attached, leaves WAL mode, so that the session is one file that
+// can be read from a read-only place. A reader in another process that does
+// not let go in time only prevents the latter; the last to close the file then
+// removes the log.
+func (w *writer) oneFile(attached bool) {
 	w.db.script("PRAGMA busy_timeout=100")
 	w.db.script("PRAGMA wal_checkpoint(TRUNCATE)")
-	if shared { // its connections stay open, and so does the log
-		return
-	}
-	for range finalTries {
+	for n := 0; !attached && n < finalTries; n++ {
 		if err := w.db.script("PRAGMA journal_mode=DELETE"); !isBusy(err) {
 			return
 		}
 		time.Sleep(finalPause)
 	}
+}
+
+// unwrap leaves WAL mode for the writer, which had to leave that to the last
+// reader of this process.
+func unwrap(path string) {
+	d, err := dial(path, url.Values{"mode": {"rw"}})
+	if err != nil {
+		return
+	}
+	d.script("PRAGMA busy_timeout=0; PRAGMA journal_mode=DELETE")
+	d.close()
 }
 
 // summary returns the session with its counts, as far as they are committed.

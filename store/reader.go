@@ -62,6 +62,7 @@ func (s *Store) Reader() (*Reader, error) {
 	r, err := Open(s.path)
 	if err == nil {
 		r.live = s
+		s.readers.Add(1)
 	}
 	return r, err
 }
@@ -71,6 +72,9 @@ func (r *Reader) Close() error {
 	r.once.Do(func() {
 		r.dec.Close()
 		r.conns.release()
+		if r.live != nil && r.path != "" && r.live.readers.Add(-1) == 0 && r.live.ended.Load() {
+			unwrap(r.path)
+		}
 	})
 	return nil
 }

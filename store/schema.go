@@ -46,7 +46,7 @@ CREATE TABLE flow(
  id INTEGER PRIMARY KEY AUTOINCREMENT, rev INTEGER NOT NULL, changed INTEGER NOT NULL, conn INTEGER NOT NULL, ordinal INTEGER NOT NULL,
  kind TEXT NOT NULL, state TEXT NOT NULL, started INTEGER NOT NULL, ended INTEGER,
  method TEXT, scheme TEXT, host TEXT, port INTEGER, path TEXT, status INTEGER, type TEXT, streaming INTEGER,
- sent INTEGER, received INTEGER, events INTEGER, redacted INTEGER NOT NULL, error TEXT);
+ sent INTEGER, received INTEGER, events INTEGER, opaque TEXT, redacted INTEGER NOT NULL, error TEXT);
 CREATE INDEX flow_rev ON flow(rev);
 CREATE INDEX flow_started ON flow(started);
 CREATE TABLE detail(flow INTEGER PRIMARY KEY, doc BLOB NOT NULL);

@@ -88,6 +88,7 @@ type Store struct {
 	shared   *connections  // readers' connections of an unlinked file
 	commits  atomic.Int64  // bursts committed, for readers in this process
 	ended    atomic.Bool
+	readers  atomic.Int32 // of this process, of a file that has a name
 	finished atomic.Bool
 }
 
@@ -211,7 +212,7 @@ func (s *Store) Finish(exit int, at time.Time) (flow.Session, error) {
 	s.commits.Add(1)
 	s.ended.Store(true)
 	if err == nil {
-		w.oneFile(s.shared != nil)
+		w.oneFile(s.shared != nil || s.readers.Load() > 0)
 	}
 	if e := w.close(); err == nil {
 		err = e

@@ -37,7 +37,7 @@ type writer struct {
 	stopped time.Time // since when
 	tried   time.Time // last attempt
 	lost    lost
-	flows   int64 // rows inserted
+	probe   func(*db) // for tests: called before each transaction
 }
 
 // lost counts what was not recorded since the last commit.
