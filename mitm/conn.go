@@ -49,7 +49,6 @@ type conn struct {
 	mu    sync.Mutex // guards what follows
 	facts flow.Conn
 	open  []net.Conn // to reset when ctx ends
-	ended bool       // a row for it has been recorded
 }
 
 func (p *Proxy) newConn(in Incoming) *conn {
