@@ -151,6 +151,9 @@ func (c *connections) release() {
 	}
 }
 
+// minPage is the size of the smallest database of SQLite.
+const minPage = 512
+
 // openReader opens a read-only connection and makes sure that it is to a
 // session that this package can read.
 func openReader(path string) (*db, error) {
@@ -164,6 +167,8 @@ func openReader(path string) (*db, error) {
 		return nil, &FileError{Path: path, Problem: problemForeign}
 	case fi.Size() == 0:
 		return nil, &FileError{Path: path, Problem: problemEmpty}
+	case fi.Size() < minPage: // SQLite would take it for an empty database
+		return nil, &FileError{Path: path, Problem: problemForeign}
 	}
 	// mode=rw, since the reader of a log must lock it, and the last reader
 	// of a crashed run folds it in. SQLite reads where it may not write.

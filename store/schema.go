@@ -96,7 +96,8 @@ func lay(d *db, path string, fill func() error) (why string, err error) {
 	if why != "" {
 		mode = "PRAGMA journal_mode=TRUNCATE;"
 	}
-	return why, d.script(mode + "PRAGMA synchronous=NORMAL; PRAGMA journal_size_limit=8388608; PRAGMA wal_autocheckpoint=1000")
+	// The read makes SQLite open the log: the file may lose its name soon.
+	return why, d.script(mode + "PRAGMA synchronous=NORMAL; PRAGMA journal_size_limit=8388608; PRAGMA wal_autocheckpoint=1000; SELECT id FROM session")
 }
 
 // networks are the file systems over which two hosts, and with some of them

@@ -1,0 +1,217 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"trace/flow"
+)
+
+// finished makes a small session that has ended.
+func finished(t *testing.T) string {
+	t.Helper()
+	s, path := create(t, Options{})
+	c := &script{s: s, conn: 1}
+	c.open()
+	for i := range 30 {
+		c.request("GET", fmt.Sprint("/", i), "application/octet-stream", noise(i, 3000))
+		c.response(200+i, "text/plain", false)
+		c.end(nil)
+	}
+	c.close(nil)
+	finish(t, s)
+	return path
+}
+
+func TestBadFiles(t *testing.T) {
+	good, err := os.ReadFile(finished(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pragma := func(sql string) func(string) {
+		return func(path string) {
+			d, err := dial(path, url.Values{"mode": {"rw"}})
+			if err == nil {
+				err = d.script(sql)
+				d.close()
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, c := range []struct {
+		name string
+		data []byte
+		then func(path string)
+		want string
+	}{
+		{"empty", nil, nil, "is empty"},
+		{"text", []byte(strings.Repeat("just some text\n", 1000)), nil, "is no session of trace"},
+		{"half", good[:len(good)/2], nil, "truncated"},
+		{"page and a half", good[:6000], nil, "truncated"},
+		{"a few bytes", good[:50], nil, "is no session"},
+		{"newer", good, pragma("PRAGMA user_version=99"), "newer trace (format 99, this one reads up to 1)"},
+		{"other database", good, pragma("PRAGMA application_id=7"), "is a database, but no session"},
+		{"no row", good, pragma("DELETE FROM session"), "is empty"},
+		{"no table", good, pragma("DROP TABLE session"), "no such table"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "x.db")
+			if err := os.WriteFile(path, c.data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if c.then != nil {
+				c.then(path)
+			}
+			r, err := Open(path)
+			if err == nil {
+				r.Close()
+				t.Fatal("it opens")
+			}
+			var fe *FileError
+			if !errors.As(err, &fe) || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") || !strings.Contains(err.Error(), path) {
+				t.Errorf("%v, want %q", err, c.want)
+			}
+		})
+	}
+}
+
+func TestMissingAndForbidden(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := Open(filepath.Join(dir, "none.db")); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "no such file") {
+		t.Errorf("missing: %v", err)
+	}
+	if _, err := Open(dir); err == nil || !strings.Contains(err.Error(), "directory") {
+		t.Errorf("directory: %v", err)
+	}
+	path := finished(t)
+	if _, err := Create(path, testSession(), Options{}); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("Create over a file: %v", err)
+	}
+	link := filepath.Join(dir, "link.db")
+	if err := os.Symlink(filepath.Join(dir, "target.db"), link); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Create(link, testSession(), Options{}); err == nil {
+		t.Error("Create followed a symbolic link")
+	}
+	if _, err := Create(filepath.Join(dir, "no", "x.db"), testSession(), Options{}); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Create in no directory: %v", err)
+	}
+}
+
+// TestDamagedInside cuts bytes out of the middle: reading must fail or
+// succeed, never panic, and never hand out wrong bytes.
+func TestDamagedInside(t *testing.T) {
+	good, err := os.ReadFile(finished(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for at := 4096; at < len(good); at += 2999 {
+		bad := append([]byte(nil), good...)
+		for i := at; i < min(at+40, len(bad)); i++ {
+			bad[i] ^= 0x55
+		}
+		path := filepath.Join(t.TempDir(), "x.db")
+		if err := os.WriteFile(path, bad, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r, err := Open(path)
+		if err != nil {
+			continue
+		}
+		if xs, err := r.Flows(Query{Heads: true}); err == nil {
+			for _, x := range xs {
+				b, err := r.Body(x.ID, flow.Client)
+				n := 0
+				if x.Request != nil && x.Request.Head != nil && err == nil {
+					if _, e := fmt.Sscanf(x.Request.Head.Path, "/%d", &n); e == nil && len(b) == 3000 && string(b) != string(noise(n, 3000)) {
+						t.Errorf("damage at %d: flow %d has a wrong body", at, x.ID)
+					}
+				}
+				r.Detail(x.ID)
+			}
+		}
+		r.Close()
+	}
+}
+
+// asNobody runs fn without root's right to read and write everything.
+func asNobody(t *testing.T, fn func()) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		fn()
+		return
+	}
+	// The raw system call changes one thread only.
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // and never unlocks: the thread ends with it
+		if _, _, e := unix.RawSyscall(unix.SYS_SETRESUID, ^uintptr(0), 65534, ^uintptr(0)); e != 0 {
+			t.Error(e)
+			return
+		}
+		fn()
+	}()
+	<-done
+}
+
+func TestReadOnlyPlaces(t *testing.T) {
+	path := finished(t)
+	dir := filepath.Dir(path)
+	wal := filepath.Join(dir, "wal.db") // ended while a reader of another process hung on to it
+	p, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p[18], p[19] = 2, 2 // file format: WAL
+	if err := os.WriteFile(wal, p, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for d := dir; len(d) > len(os.TempDir()); d = filepath.Dir(d) {
+		if err := os.Chmod(d, 0o555); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() { os.Chmod(dir, 0o755) })
+	if os.Geteuid() == 0 { // else the file is ours
+		asNobody(t, func() {
+			if _, err := Open(path); err == nil || !strings.Contains(err.Error(), "permission denied") {
+				t.Errorf("a file of mode 0600 of somebody else: %v", err)
+			}
+		})
+	}
+	if err := os.Chmod(path, 0o444); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []string{path, wal} {
+		asNobody(t, func() {
+			r, err := Open(p)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer r.Close()
+			if xs, err := r.Flows(Query{}); err != nil || len(xs) != 30 {
+				t.Errorf("%d flows, %v", len(xs), err)
+			}
+			if b, err := r.Body(1, flow.Client); err != nil || len(b) != 3000 {
+				t.Errorf("%d bytes, %v", len(b), err)
+			}
+		})
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, "*-*")); len(left) > 0 {
+		t.Errorf("reading left %v", left)
+	}
+}
