@@ -206,6 +206,6 @@ func (c *channel) feed(p []byte, own, final bool) {
 	clear(c.frags[len(kept):])
 	c.frags = kept
 	if final {
-		c.tail = tail{known: c.tail.known}
+		c.tail = tail{known: c.tail.known, scan: c.tail.scan}
 	}
 }

@@ -93,16 +93,22 @@ func (r *record) out() Out {
 // Event adds the block of one event as it was on the wire, without or with its
 // blank line. It returns this event, and earlier ones that it completes. raw
 // may be reused; blocks without a secret are returned as they are.
-func (e *Events) Event(raw []byte) (outs []Out) {
+func (e *Events) Event(raw []byte) (outs []Out) { return e.event(raw, true) }
+
+// event is Event; without block, raw is data without the lines of a block.
+func (e *Events) event(raw []byte, block bool) (outs []Out) {
 	rec := &record{index: e.next, raw: raw}
 	e.next++
 	defer e.r.fail(func() {
 		*e = Events{r: e.r, walk: walker{r: e.r, list: true}, channels: map[string]*channel{}, next: e.next}
 		outs = []Out{{Index: rec.index, Raw: []byte("data: " + Withheld + "\n\n"), N: 1}}
 	})
-	data := e.lines(rec)
+	data := raw
+	if block {
+		data = e.lines(rec)
+	}
 	switch {
-	case len(data) == 0:
+	case len(data) == 0, !block && !looksJSON(data):
 	case string(data) == "[DONE]":
 		e.flush("")
 	default:
@@ -274,7 +280,7 @@ func (e *Events) add(rec *record, name string, v []byte, t *text, own bool) {
 			clear(e.channels)
 			e.order = e.order[:0]
 		}
-		c = &channel{name: name, tail: tail{known: &e.r.known}}
+		c = &channel{name: name, tail: tail{known: &e.r.known, scan: &e.r.scan}}
 		e.channels[name] = c
 		e.order = append(e.order, c)
 	}
@@ -298,26 +304,75 @@ func (e *Events) ends(event []byte) {
 
 // eventStream is Body for a whole event stream.
 func (r *Redactor) eventStream(p []byte) ([]byte, int) {
+	var ends []int
+	for at := 0; at < len(p); {
+		at += blockEnd(p[at:])
+		ends = append(ends, at)
+	}
+	return r.pieces(p, ends, true)
+}
+
+// pieces is Body for a stream that ends in pieces at ends.
+func (r *Redactor) pieces(p []byte, ends []int, block bool) ([]byte, int) {
 	e := r.Events()
-	var blocks [][]byte
+	pieces := make([][]byte, len(ends))
 	n := 0
 	take := func(outs []Out) {
 		for _, o := range outs {
-			blocks[o.Index] = o.Raw
+			pieces[o.Index] = o.Raw
 			n += o.N
 		}
 	}
-	for rest := p; len(rest) > 0; {
-		end := blockEnd(rest)
-		blocks = append(blocks, nil)
-		take(e.Event(rest[:end]))
-		rest = rest[end:]
+	at := 0
+	for _, end := range ends {
+		take(e.event(p[at:end], block))
+		at = end
 	}
 	take(e.Close())
 	if n == 0 {
 		return p, 0
 	}
-	return bytes.Join(blocks, nil), n
+	return bytes.Join(pieces, nil), n
+}
+
+// streamMarks tell a sequence of JSON values that carries an answer in pieces
+// from one of other data; one stands near the beginning.
+var streamMarks = [][]byte{[]byte(`"candidates"`), []byte(`"choices"`), []byte(`"delta"`), []byte(`"message"`), []byte(`"response"`)}
+
+// jsonStream returns where the values of such a sequence end, be they lines
+// (ollama) or the elements of an array (Gemini); nil if p is none.
+func jsonStream(p []byte) []int {
+	head := p[:min(len(p), 4<<10)]
+	if !slices.ContainsFunc(streamMarks, func(m []byte) bool { return bytes.Contains(head, m) }) {
+		return nil
+	}
+	base := 0 // depth at which the values stand
+	if t := bytes.TrimLeft(p, " \t\r\n"); len(t) > 0 && t[0] == '[' {
+		base = 1
+	}
+	var ends []int
+	depth := 0
+	for l := (lexer{b: p}); ; {
+		switch l.next() {
+		case tokenEnd, tokenCut, tokenBad:
+			if len(ends) < 3 {
+				return nil
+			}
+			return append(ends, len(p))
+		case tokenPunct:
+			switch p[l.from] {
+			case '{', '[':
+				if depth == base && l.from > 0 {
+					ends = append(ends, l.from) // what stands between two
+				}
+				depth++
+			case '}', ']':
+				if depth--; depth == base {
+					ends = append(ends, l.at)
+				}
+			}
+		}
+	}
 }
 
 // blockEnd returns the length of the first block of p with its blank line.

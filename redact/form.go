@@ -1,11 +1,14 @@
 package redact
 
-import "bytes"
+import (
+	"bytes"
+	"slices"
+)
 
 // multipart returns the spans of a multipart/form-data body (RFC 7578): its
 // fields by name, all of it by patterns.
 func (r *Redactor) multipart(b []byte, params string) []span {
-	spans := r.text(b, false)
+	spans := slices.Clone(r.text(b, false))
 	boundary := param([]byte(params), "boundary")
 	if len(boundary) == 0 {
 		return spans

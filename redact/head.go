@@ -75,16 +75,13 @@ func (r *Redactor) fields(fs []flow.Field) ([]flow.Field, int) {
 }
 
 // url replaces the secrets of a URL and adds their number to n.
-func (r *Redactor) url(s string, n int) (string, int) {
-	p, m := apply([]byte(s), r.text([]byte(s), true))
-	if m == 0 {
-		return s, n
-	}
-	return string(p), n + m
-}
+func (r *Redactor) url(s string, n int) (string, int) { return r.settle(s, n, true) }
 
-func (r *Redactor) plain(s string, n int) (string, int) {
-	p, m := apply([]byte(s), r.text([]byte(s), false))
+// plain replaces those of a text.
+func (r *Redactor) plain(s string, n int) (string, int) { return r.settle(s, n, false) }
+
+func (r *Redactor) settle(s string, n int, url bool) (string, int) {
+	p, m := settle([]byte(s), func(p []byte) ([]byte, int) { return apply(p, r.text(p, url)) })
 	if m == 0 {
 		return s, n
 	}

@@ -125,8 +125,11 @@ func (v *view) one(p []byte, raw int) int {
 		v.escape(raw, '\f')
 	case 'u':
 		return v.unicode(p, raw)
-	default:
+	case '"', '\\', '/':
 		v.escape(raw, c)
+	default:
+		v.copy(p[:1], raw) // no escape
+		return 1
 	}
 	return 2
 }
@@ -134,8 +137,8 @@ func (v *view) one(p []byte, raw int) int {
 func (v *view) unicode(p []byte, raw int) int {
 	r := hex4(p[2:])
 	if r < 0 {
-		v.escape(raw, 'u')
-		return 2
+		v.copy(p[:1], raw)
+		return 1
 	}
 	n := 6
 	if utf16.IsSurrogate(r) {

@@ -27,7 +27,7 @@ type known struct {
 	values map[string]bool
 	forms  []form
 	grams  map[uint32][]gram // four bytes of a form at offset 0 to 3
-	bits   [1 << 10]uint64   // a filter before grams
+	bits   [1 << 12]uint64   // a filter before grams
 	short  map[[4]byte]bool  // the first one to three bytes, length last
 	max    int               // length of the longest form
 	learnt int               // values so far, forgotten ones too
@@ -37,16 +37,15 @@ type form struct{ text, kind string }
 
 type gram struct{ form, offset int32 }
 
-func hash4(g uint32) uint32 { return g * 0x9e3779b1 >> 16 }
+func hash4(g uint32) uint32 { return g * 0x9e3779b1 >> 14 }
 
 // remember adds a value that was caught by name.
 func (k *known) remember(value []byte, kind string) {
 	v := string(bytes.Trim(value, "\" \t\r\n"))
 	k.add(v, kind)
 	if i := strings.IndexByte(v, '%'); i >= 0 {
-		s := scanner{b: []byte(v), final: true}
 		var w view
-		if _, any := decodePercent(&w, &s); any {
+		if decodePercent(&w, []byte(v)) {
 			k.add(string(w.text), kind)
 		}
 	}
@@ -63,7 +62,11 @@ func (k *known) add(v, kind string) {
 	k.values[v] = true
 	k.learnt++
 	k.form(v, kind)
-	if e := jsonEscape.Replace(v); e != v {
+	for e, level := v, 0; level < maxNest; level++ {
+		if e == jsonEscape.Replace(e) {
+			break
+		}
+		e = jsonEscape.Replace(e)
 		k.form(e, kind)
 	}
 	if strings.IndexByte(v, '/') >= 0 {
@@ -208,4 +211,4 @@ func isCommon(v string) bool {
 const maxKnownNumber = 16
 
 var commonValues = set(`authorization client_secret access_token refresh_token your-api-key your_api_key
-	not-needed no-key-required placeholder x-api-key application/json text/plain`)
+	not-needed no-key-required sk-no-key-required lm-studio no-api-key dummy-key fake-key test-key placeholder x-api-key application/json text/plain`)

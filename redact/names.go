@@ -1,7 +1,6 @@
 package redact
 
 import (
-	"bytes"
 	"strings"
 )
 
@@ -108,11 +107,23 @@ func isFormKey(name []byte) bool        { return in(formKeys, name) }
 func isGrantKey(name []byte) bool       { return in(grantKeys, name) }
 func isWireGuardKey(name []byte) bool   { return in(wireGuardKeys, name) }
 func isOpaqueKey(name []byte) bool      { return in(opaqueKeys, name) }
-func isAuthKey(name []byte) bool        { return in(set1authorization, name) }
+func isAuthKey(name []byte) bool        { return in(authKeys, name) }
 
-var set1authorization = set(`authorization proxyauthorization`)
+var authKeys = set(`authorization proxyauthorization`)
 
-func isFieldInText(name []byte) bool { return fieldsInText[string(bytes.ToLower(name))] }
+func isFieldInText(name []byte) bool { return inFold(fieldsInText, name) }
+
+// inFold looks up name in lower case.
+func inFold(m map[string]bool, name []byte) bool {
+	var buf [40]byte
+	if len(name) > len(buf) {
+		return false
+	}
+	for i, c := range name {
+		buf[i] = lower(c)
+	}
+	return m[string(buf[:len(name)])]
+}
 
 // isVariable reports whether name is that of an environment variable that
 // holds a secret.

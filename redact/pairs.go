@@ -244,6 +244,9 @@ func (s *scanner) name(i, end int) int {
 	if i == end || i == 0 {
 		return i
 	}
+	if s.afterSecret(i) {
+		return end
+	}
 	switch b[i-1] {
 	case '\\':
 		if bytes.IndexByte([]byte("nrtbf"), b[i]) >= 0 {

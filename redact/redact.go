@@ -60,6 +60,7 @@ type Redactor struct {
 
 	known    known
 	failures int
+	scan     scanner
 	depth    int       // of JSON in JSON
 	scratch  []*walker // by depth
 }
@@ -90,16 +91,31 @@ func (r *Redactor) fail(withhold func()) {
 // for text and URLs.
 func (r *Redactor) String(s string) (out string, n int) {
 	defer r.fail(func() { out, n = Withheld, 1 })
-	p, n := apply([]byte(s), r.text([]byte(s), false))
-	if n == 0 {
-		return s, 0
-	}
-	return string(p), n
+	return r.plain(s, 0)
 }
 
-// text returns the spans of a whole text; url: that is a URL or a form.
+// maxPasses bounds how often a text is looked at again because something was
+// replaced in it: what follows a secret may look different once it is gone.
+const maxPasses = 4
+
+// settle replaces what spans finds in p until it finds nothing.
+func settle(p []byte, spans func(p []byte) ([]byte, int)) (out []byte, n int) {
+	out = p
+	for range maxPasses {
+		var m int
+		if out, m = spans(out); m == 0 {
+			break
+		}
+		n += m
+	}
+	return out, n
+}
+
+// text returns the spans of a whole text, valid until the next call; url: it
+// is a URL or a form.
 func (r *Redactor) text(b []byte, url bool) []span {
-	s := scanner{known: &r.known, b: b, final: true, url: url}
+	s := r.scan.reset(&r.known, b)
+	s.url = url
 	spans, _ := s.scan()
 	if url {
 		for _, p := range spans {
@@ -112,17 +128,17 @@ func (r *Redactor) text(b []byte, url bool) []span {
 	return spans
 }
 
-// blob returns the spans of remembered values in data.
+// blob returns the spans of remembered values in data, valid as those of text.
 func (r *Redactor) blob(b []byte) []span {
-	s := scanner{known: &r.known, b: b, final: true, blob: true}
+	s := r.scan.reset(&r.known, b)
+	s.blob = true
 	spans, _ := s.scan()
 	return spans
 }
 
 // kindOf returns the kind of the pattern that covers the whole of v, or else.
-func kindOf(v []byte, other string) string {
-	s := scanner{b: v, final: true}
-	s.hold = len(v)
+func (r *Redactor) kindOf(v []byte, other string) string {
+	s := r.scan.reset(nil, v)
 	s.patterns()
 	for _, p := range normalize(s.spans) {
 		if p.start == 0 && p.end == len(v) && specific(p.kind) > 0 {
@@ -134,7 +150,7 @@ func kindOf(v []byte, other string) string {
 
 // value remembers a value that its name gave away and returns its kind.
 func (r *Redactor) value(v []byte, kind string) string {
-	kind = kindOf(v, kind)
+	kind = r.kindOf(v, kind)
 	r.known.remember(v, kind)
 	return r.known.tag(kind, v)
 }
@@ -144,13 +160,8 @@ func (r *Redactor) value(v []byte, kind string) string {
 // it stays as it was, byte for byte.
 func (r *Redactor) Body(contentType string, p []byte) (out []byte, n int) {
 	defer r.fail(func() { out, n = []byte(Withheld), 1 })
-	learnt := r.known.learnt
-	out, n = r.body(contentType, p)
-	if r.known.learnt != learnt {
-		// What a name gave away further down may stand above as well.
-		out, n = r.body(contentType, p)
-	}
-	return out, n
+	// This also finds above what a name gives away only further down.
+	return settle(p, func(p []byte) ([]byte, int) { return r.body(contentType, p) })
 }
 
 func (r *Redactor) body(contentType string, p []byte) (out []byte, n int) {
@@ -165,6 +176,9 @@ func (r *Redactor) body(contentType string, p []byte) (out []byte, n int) {
 	case mediaType == "multipart/form-data":
 		return apply(p, r.multipart(p, params))
 	case isJSONType(mediaType) || looksJSON(p):
+		if ends := jsonStream(p); ends != nil {
+			return r.pieces(p, ends, false)
+		}
 		return apply(p, r.json(p))
 	}
 	return apply(p, r.text(p, false))

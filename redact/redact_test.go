@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/url"
 	"strings"
 	"testing"
@@ -102,15 +103,15 @@ func TestInside(t *testing.T) {
 	}
 }
 
+// valid reports whether s is a sequence of JSON texts.
 func valid(s string) bool {
 	d := json.NewDecoder(strings.NewReader(s))
-	for d.More() {
+	for {
 		var v any
-		if d.Decode(&v) != nil {
-			return false
+		if err := d.Decode(&v); err != nil {
+			return err == io.EOF
 		}
 	}
-	return true
 }
 
 // decodeAll undoes JSON escapes until none are left.

@@ -270,7 +270,7 @@ func matchPEM(s *scanner, i, j int) {
 		return
 	}
 	e := s.run(slotPEM, h+5, pemBody)
-	for space.has(s.b[e-1]) {
+	for (space | backslash).has(s.b[e-1]) {
 		e--
 	}
 	s.sure(i, e, kindPEM)

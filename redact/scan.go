@@ -30,9 +30,21 @@ type scanner struct {
 	hold   int // from here on b is not decided
 	by     cont
 	memo   [slots]struct{ from, to int }
+	used   uint64 // slots of memo that hold anything, as bits
 	pemSet bool
 	pemFrom,
 	pemAt int
+
+	view  view
+	inner *scanner // for decoded text
+}
+
+// reset makes s ready for another text. It is a large struct: this costs less
+// than a new one.
+func (s *scanner) reset(k *known, b []byte) *scanner {
+	s.known, s.b, s.lo, s.cut, s.final, s.url, s.blob, s.starts = k, b, 0, false, true, false, false, nil
+	s.spans, s.hold, s.by, s.used, s.pemSet = s.spans[:0], len(b), cont{}, 0, false
+	return s
 }
 
 // Prefilter: for each pair of bytes the bucket of rules whose literal begins
@@ -140,7 +152,7 @@ func (s *scanner) boundary(i int) bool {
 	}
 	b := s.b
 	if !word.has(b[i-1]) {
-		return true
+		return !s.afterSecret(i)
 	}
 	if i >= 2 && b[i-2] == '\\' && bytes.IndexByte([]byte("nrtbf"), b[i-1]) >= 0 {
 		return true
@@ -168,11 +180,22 @@ func (s *scanner) boundary(i int) bool {
 	return false
 }
 
+// afterSecret reports whether a placeholder ends at i: what follows it began
+// neither word nor name when the secret still stood there.
+func (s *scanner) afterSecret(i int) bool {
+	if i == 0 || s.b[i-1] != ']' {
+		return false
+	}
+	t := s.b[max(0, i-maxName):i]
+	k := bytes.LastIndex(t, []byte(opening))
+	return k >= 0 && isPlaceholder(t[k:])
+}
+
 // run returns the end of the run of c that holds i. A slot always stands for
 // the same class.
 func (s *scanner) run(slot, i int, c class) int {
 	m := &s.memo[slot]
-	if m.from <= i && i < m.to {
+	if s.used>>slot&1 != 0 && m.from <= i && i < m.to {
 		return m.to
 	}
 	e := i
@@ -180,6 +203,7 @@ func (s *scanner) run(slot, i int, c class) int {
 		e++
 	}
 	m.from, m.to = i, e
+	s.used |= 1 << slot
 	return e
 }
 
@@ -226,9 +250,14 @@ func (s *scanner) moreBy(start int, by cont) {
 }
 
 // scan finds all secrets of the text: spans, normalized, and the position up
-// to which they are decided.
+// to which they are decided. The spans are valid until the next reset.
 func (s *scanner) scan() ([]span, int) {
-	s.hold = len(s.b)
+	if !s.blob && !s.final {
+		// Whether an escape that is not complete goes on with what stands
+		// before it, its other half will tell.
+		s.hold = min(s.escapeTail(`\u00`, 6), s.escapeTail("%", 3))
+		s.b, s.by.c = s.b[:s.hold], anyByte&^space
+	}
 	if s.known != nil {
 		s.known.find(s)
 	}
@@ -259,19 +288,21 @@ func (s *scanner) scan() ([]span, int) {
 
 // decoded scans the text once more as it reads when escapes of one sort are
 // undone, where it has any.
-func (s *scanner) decoded(decode func(v *view, s *scanner) (hold int, any bool)) {
-	var v view
-	hold, any := decode(&v, s)
-	if hold < len(s.b) {
-		s.more(hold, "", anyByte&^space)
-	}
+func (s *scanner) decoded(decode func(v *view, b []byte) bool) {
+	v := &s.view
+	v.reset()
+	any := decode(v, s.b)
 	if !any {
 		return
 	}
-	in := scanner{known: s.known, b: v.text, cut: s.cut, final: s.final, url: s.url, hold: len(v.text)}
+	if s.inner == nil {
+		s.inner = &scanner{}
+	}
+	in := s.inner.reset(s.known, v.text)
+	in.cut, in.final, in.url = s.cut, s.final, s.url
 	in.patterns()
 	if in.known != nil {
-		in.known.find(&in)
+		in.known.find(in)
 	}
 	in.spans = normalize(in.spans)
 	v.back(in.spans)
@@ -285,8 +316,8 @@ func (s *scanner) decoded(decode func(v *view, s *scanner) (hold int, any bool))
 
 // decodeUnicode undoes the JSON escapes \u0020 to \u007e, however deep the
 // text is nested.
-func decodeUnicode(v *view, s *scanner) (int, bool) {
-	b, from, any := s.b, 0, false
+func decodeUnicode(v *view, b []byte) bool {
+	from, any := 0, false
 	for at := 0; ; {
 		k := bytes.Index(b[at:], []byte(`\u00`))
 		if k < 0 || at+k+6 > len(b) {
@@ -309,12 +340,12 @@ func decodeUnicode(v *view, s *scanner) (int, bool) {
 		v.copy(b[from:], from)
 		v.close(len(b))
 	}
-	return s.escapeTail(`\u00`, 6), any
+	return any
 }
 
 // decodePercent undoes percent-encoding (RFC 3986 section 2.1).
-func decodePercent(v *view, s *scanner) (int, bool) {
-	b, from, any := s.b, 0, false
+func decodePercent(v *view, b []byte) bool {
+	from, any := 0, false
 	for at := 0; ; {
 		k := bytes.IndexByte(b[at:], '%')
 		if k < 0 || at+k+3 > len(b) {
@@ -333,37 +364,31 @@ func decodePercent(v *view, s *scanner) (int, bool) {
 		v.copy(b[from:], from)
 		v.close(len(b))
 	}
-	return s.escapeTail(`%`, 3), any
+	return any
 }
 
 // decodeForm undoes the encoding of forms, in which a plus is a space, where
 // a text has both.
-func decodeForm(v *view, s *scanner) (int, bool) {
-	if bytes.IndexByte(s.b, '+') < 0 {
-		return len(s.b), false
+func decodeForm(v *view, b []byte) bool {
+	if bytes.IndexByte(b, '+') < 0 || !decodePercent(v, b) {
+		return false
 	}
-	_, any := decodePercent(v, s)
-	if any {
-		pts := v.pts
-		for i, p := range pts[:len(pts)-1] {
-			if !p.atomic {
-				plain := v.text[p.dec:pts[i+1].dec]
-				for j, c := range plain {
-					if c == '+' {
-						plain[j] = ' '
-					}
-				}
+	for i, p := range v.pts[:len(v.pts)-1] {
+		if p.atomic {
+			continue
+		}
+		plain := v.text[p.dec:v.pts[i+1].dec]
+		for j, c := range plain {
+			if c == '+' {
+				plain[j] = ' '
 			}
 		}
 	}
-	return len(s.b), any
+	return true
 }
 
 // escapeTail returns where an escape of n bytes that is not complete begins.
 func (s *scanner) escapeTail(mark string, n int) int {
-	if s.final {
-		return len(s.b)
-	}
 	for i := max(s.lo, len(s.b)-n+1); i < len(s.b); i++ {
 		t := s.b[i:]
 		if m := min(len(t), len(mark)); string(t[:m]) == mark[:m] {

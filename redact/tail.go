@@ -13,6 +13,7 @@ const (
 // behind as much of what went before as names and word boundaries need.
 type tail struct {
 	known  *known
+	scan   *scanner
 	buf    []byte // context, then what is not decided
 	from   int    // in buf: what is not decided begins
 	lo     int    // in buf: the latest secret ends
@@ -44,7 +45,8 @@ func (t *tail) feed(p []byte, own, final bool) (spans []span, safe int) {
 		}
 		t.within = nil
 	}
-	s := scanner{known: t.known, b: t.buf, lo: max(t.lo, t.from), cut: t.cut, final: final, blob: t.blob, starts: t.starts}
+	s := t.scan.reset(t.known, t.buf)
+	s.lo, s.cut, s.final, s.blob, s.starts = max(t.lo, t.from), t.cut, final, t.blob, t.starts
 	found, hold := s.scan()
 	spans = append(spans, found...)
 	limit := maxHold
@@ -114,7 +116,7 @@ type Stream struct {
 // patterns would be found by chance.
 func (r *Redactor) Stream(contentType string) *Stream {
 	mediaType, _ := splitType(contentType)
-	return &Stream{r: r, tail: tail{known: &r.known, blob: isMedia(mediaType)}}
+	return &Stream{r: r, tail: tail{known: &r.known, scan: &r.scan, blob: isMedia(mediaType)}}
 }
 
 // Write adds p and returns what can be given out now, and how many secrets

@@ -206,7 +206,7 @@ func (w *walker) str(top *frame, from, to int, escaped bool) {
 		if w.named(top, k, from, to, escaped) {
 			return
 		}
-		if isOpaqueKey(k) && to-from >= 64 && (wordDash | base64Body | equals).all(w.b[from:to]) && kindOf(w.b[from:to], "") == "" {
+		if isOpaqueKey(k) && to-from >= 64 && (wordDash | base64Body | equals).all(w.b[from:to]) && w.r.kindOf(w.b[from:to], "") == "" {
 			w.take(w.r.blob(w.b[from:to]), from, false)
 			return
 		}
@@ -245,7 +245,7 @@ func (w *walker) named(top *frame, k []byte, from, to int, escaped bool) bool {
 	case string(k) == "grant_type":
 		top.grant = true
 	case string(k) == "name":
-		top.pair = secretFields[string(bytes.ToLower(v))] || isSecretKey(v)
+		top.pair = inFold(secretFields, v) || isSecretKey(v)
 	case string(k) == "value":
 		w.held = append(w.held, heldValue{from, to, escaped, ifPair})
 	case isGrantKey(k):
