@@ -151,6 +151,8 @@ func note(seen map[string]Step, s Step) {
 		if old.Err != nil {
 			old.Took = s.Took
 			s = old
+		} else if s.Found == "" {
+			s.Found = old.Found
 		}
 	}
 	seen[s.ID] = s

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // TestExitCodes: the child's status is ours; 125 to 127 and 2 are as
@@ -234,17 +233,7 @@ func TestKilled(t *testing.T) {
 func follow(t *testing.T, j *job, n int) map[string][]string {
 	t.Helper()
 	seen := map[string][]string{}
-	deadline := time.Now().Add(time.Minute)
-	for {
-		// The session appears with the first flow; until then there is none.
-		r := j.trace("sessions", "list", "--json")
-		if r.code == 0 && strings.Contains(r.stdout, `"running"`) {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("no running session: %s %s", r.stdout, r.stderr)
-		}
-	}
+	waitRunning(t, j)
 	tail := j.command(traceBin, "flows", "tail", "--json")
 	out, err := tail.StdoutPipe()
 	if err != nil {

@@ -148,9 +148,25 @@ exec "$@"`
 	return append(append([]string{"unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh"}, asOrdinary()...), argv...)
 }
 
+// run runs argv as the account of the job.
 func (j *job) run(argv ...string) result {
 	j.t.Helper()
-	c := j.command(argv...)
+	return j.done(j.command(argv...))
+}
+
+// finish runs argv as it is: as root where the tests are.
+func (j *job) finish(argv []string) result {
+	j.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	c := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	c.Dir, c.Env = j.home, j.cleanEnv()
+	return j.done(c)
+}
+
+// done runs c to its end.
+func (j *job) done(c *exec.Cmd) result {
+	j.t.Helper()
 	var out, errb bytes.Buffer
 	c.Stdout, c.Stderr = &out, &errb
 	start := time.Now()
@@ -165,7 +181,7 @@ func (j *job) run(argv ...string) result {
 			r.code = 128 + int(ws.Signal())
 		}
 	default:
-		j.t.Fatalf("run %q: %v", argv, err)
+		j.t.Fatalf("run %q: %v", c.Args, err)
 	}
 	return r
 }

@@ -198,10 +198,47 @@ func (r *road) buildNamespace() error {
 	}
 	ns.SetEnv(r.files.Env)
 	r.ns = ns
+	r.describe(a)
 	for _, n := range ns.Notes() {
 		r.log("%v", n)
 	}
 	return nil
+}
+
+// describe tells the doctor what the namespace came to.
+func (r *road) describe(a addressing) {
+	if r.step == nil {
+		return
+	}
+	found := func(id, format string, args ...any) {
+		r.step(doctor.Step{ID: id, Found: fmt.Sprintf(format, args...)})
+	}
+	d := r.ns.Device()
+	if r.ns.Rights() == netns.Root {
+		r.step(doctor.Step{ID: "userns", Skip: true, Found: "not needed: root makes namespaces without one"})
+	} else {
+		found("userns", "uid %d is uid %d inside", os.Getuid(), os.Getuid())
+	}
+	found("netns", "loopback is up")
+	found("mntns", "private")
+	found("device", "%s (%s, MTU %d)", d.Kind, d.Name, d.MTU)
+	found("offload", "%#x", uint(d.Offload))
+	found("route", "%s, default route", a.v4.Addr())
+	found("helper", "process %d", r.ns.HelperPID())
+	found("mounts", "%d trees, %d files", len(r.files.Trees), len(r.files.Files))
+	if a.v6.IsValid() {
+		found("ipv6", "%s", a.v6.Addr())
+	} else {
+		found("ipv6", "the host has none beyond its own links")
+	}
+	if len(r.plan.Listen) > 0 {
+		found("dns-sockets", "port 53 of %v", r.plan.Listen)
+	} else {
+		found("dns-sockets", "not needed: no nameserver is on loopback")
+	}
+	for _, n := range r.ns.Notes() {
+		r.step(doctor.Step{ID: n.Step, Err: fmt.Errorf("%s: %w", n.Object, n.Err), Warn: true})
+	}
 }
 
 func (r *road) namespaceStep(s netns.Step) {
