@@ -122,11 +122,10 @@ func (d *Device) stopReading() {
 
 func (d *Device) stop() { d.stopOnce.Do(d.stopWriting) }
 
-// stopWriting ends the writer once the queue is empty. gVisor is gone by
-// then, so that nobody sends into the closed channel.
+// stopWriting ends the writer once the queue is empty. The queue itself stays
+// open, because a timer of gVisor's may still fire.
 func (d *Device) stopWriting() {
 	close(d.closed)
-	close(d.queue)
 	d.writer.Wait()
 }
 
@@ -243,13 +242,32 @@ func (d *Device) writeLoop() {
 	defer d.writer.Done()
 	var head [vnetSize + etherSize]byte
 	iovs := make([][]byte, 0, 8)
-	for pkt := range d.queue {
+	for {
+		pkt := d.next()
+		if pkt == nil {
+			return
+		}
 		iovs = append(iovs[:0], d.head(&head, pkt))
 		iovs = append(iovs, pkt.AsSlices()...)
 		if err := d.write(iovs); err != nil {
 			d.counters.writeErrors.Add(1)
 		}
 		pkt.DecRef()
+	}
+}
+
+// next waits for a packet to write; nil means that none will come.
+func (d *Device) next() *stack.PacketBuffer {
+	select {
+	case pkt := <-d.queue:
+		return pkt
+	case <-d.closed:
+	}
+	select {
+	case pkt := <-d.queue:
+		return pkt
+	default:
+		return nil
 	}
 }
 

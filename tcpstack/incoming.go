@@ -45,9 +45,9 @@ func (in *Incoming) Src() netip.AddrPort { return addrPort(in.id.RemoteAddress, 
 func (in *Incoming) Dst() netip.AddrPort { return addrPort(in.id.LocalAddress, in.id.LocalPort) }
 
 // Accept completes the handshake with the child and returns the connection,
-// a *Conn. It fails when the child is gone meanwhile (ECONNRESET or
-// ETIMEDOUT in the error) and after Refuse, Accept or Stack.Close
-// (net.ErrClosed).
+// a *Conn. It fails when the child is gone, or has reset the connection before
+// Accept could return (ECONNRESET or ETIMEDOUT in the error), and after
+// Refuse, Accept or Stack.Close (net.ErrClosed).
 func (in *Incoming) Accept() (net.Conn, error) {
 	if in.once.Swap(true) {
 		return nil, in.wrap(net.ErrClosed)

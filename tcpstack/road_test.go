@@ -36,12 +36,21 @@ func each(t *testing.T, opt tcpstack.Options, f func(t *testing.T, r *road)) {
 // for goroutines that stayed.
 func newRoad(t testing.TB, link, device string, opt tcpstack.Options) *road {
 	t.Helper()
+	mtu := 1500
+	if link == "wireguard" {
+		mtu = wg.MTU
+	}
+	return newRoadMTU(t, link, device, mtu, opt)
+}
+
+func newRoadMTU(t testing.TB, link, device string, mtu int, opt tcpstack.Options) *road {
+	t.Helper()
 	before := goleak.IgnoreCurrent()
 	t.Cleanup(func() { goleak.VerifyNone(t, before) })
 	r := &road{space: newSpace(t)}
-	mtu, offload := 1500, unix.TUN_F_CSUM|unix.TUN_F_TSO4|unix.TUN_F_TSO6
-	if link == "wireguard" {
-		mtu, offload = wg.MTU, unix.TUN_F_CSUM
+	offload := unix.TUN_F_CSUM
+	if link == "direct" {
+		offload |= unix.TUN_F_TSO4 | unix.TUN_F_TSO6
 	}
 	var n *nic
 	if device == "tun" {

@@ -221,7 +221,7 @@ func (s *space) configure(name string, mtu int) error {
 	if err := netlink.LinkSetMTU(l, mtu); err != nil {
 		return err
 	}
-	if err := netlink.LinkSetTxQLen(l, 1000); err != nil {
+	if err := netlink.LinkSetTxQLen(l, 8192); err != nil {
 		return err
 	}
 	if err := netlink.LinkSetUp(l); err != nil {

@@ -97,7 +97,6 @@ func TestHalfClose(t *testing.T) {
 			if err != nil {
 				t.Error(err)
 			}
-			time.Sleep(30 * time.Millisecond) // the FIN has been answered long since
 			c.Write(all)
 			return
 		}
@@ -200,6 +199,7 @@ func TestResetByChild(t *testing.T) {
 	done := make(chan struct{})
 	opt := tcpstack.Options{Accept: accept(t, func(c *tcpstack.Conn) {
 		defer close(done)
+		c.Write([]byte("ready"))
 		<-c.Lost()
 		if _, err := c.Write([]byte("x")); !errors.Is(err, syscall.ECONNRESET) {
 			t.Errorf("write: %v", err)
@@ -214,6 +214,7 @@ func TestResetByChild(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		io.ReadFull(c, make([]byte, 5))
 		c.Write([]byte("last words"))
 		c.(*net.TCPConn).SetLinger(0)
 		c.Close()
@@ -246,4 +247,58 @@ func TestResetAfterFIN(t *testing.T) {
 	c.(*net.TCPConn).SetLinger(0)
 	c.Close()
 	<-done
+}
+
+// TestSizes sends through segments and links of unusual sizes.
+func TestSizes(t *testing.T) {
+	const size = 4 << 20
+	want, _, _ := sum(noise(4, size))
+	opt := tcpstack.Options{Accept: accept(t, func(c *tcpstack.Conn) {
+		all, err := io.ReadAll(c)
+		if err != nil {
+			t.Error(err)
+		}
+		c.Write(all)
+	})}
+	through := func(t *testing.T, r *road, segment int) {
+		var d net.Dialer
+		d.Control = func(_, _ string, raw syscall.RawConn) (err error) {
+			raw.Control(func(fd uintptr) {
+				if segment != 0 {
+					err = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_MAXSEG, segment)
+				}
+			})
+			return err
+		}
+		for _, addr := range dst {
+			var c net.Conn
+			err := r.do(func() (err error) {
+				c, err = d.Dial("tcp", addr)
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			go func() {
+				io.Copy(onlyWriter{c}, noise(4, size))
+				c.(*net.TCPConn).CloseWrite()
+			}()
+			if h, n, err := sum(c); err != nil || n != size || h != want {
+				t.Errorf("segments of %d, %s: %d bytes, %v; want %d", segment, addr, n, err, size)
+			}
+		}
+		if s := r.stack.Stats(); s.Malformed != 0 {
+			t.Errorf("%+v", s)
+		}
+	}
+	each(t, opt, func(t *testing.T, r *road) {
+		through(t, r, 536)
+		through(t, r, 1000)
+	})
+	for _, mtu := range []int{1280, 9000, 65520, 65535} {
+		for _, device := range []string{"tun", "veth"} {
+			through(t, newRoadMTU(t, "direct", device, mtu, opt), 0)
+		}
+	}
 }

@@ -84,7 +84,9 @@ func TestDatagramSegments(t *testing.T) {
 	}}
 	each(t, opt, func(t *testing.T, r *road) {
 		for _, host := range []string{"192.0.2.53:53", "[2001:db8:1::53]:53"} {
+			mu.Lock()
 			got, all = nil, make(chan struct{})
+			mu.Unlock()
 			c, err := r.dial("udp", host)
 			if err != nil {
 				t.Fatal(err)
