@@ -39,7 +39,7 @@ type road struct {
 	only      []string
 	bypass    []string
 	bodyLimit int64
-	record    *store.Store // closed by whoever made it
+	record    *store.Store // needed by start; closed by whoever made it
 	private   string       // empty directory that the child's tmpfs covers, "" for none
 	log       func(format string, args ...any)
 	step      func(doctor.Step)
@@ -142,7 +142,7 @@ func (r *road) buildNames() {
 	r.plan = r.names.Plan()
 	r.proxy = &mitm.Proxy{
 		Name:             r.names.Name,
-		Record:           r.record.Append,
+		Record:           func(e flow.Event) { r.record.Append(e) },
 		Tap:              r.tap,
 		NextID:           func() int64 { return r.ids.Add(1) },
 		ConnectTo:        r.connectTo,

@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -117,13 +116,15 @@ func (r *run) do() (int, error) {
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGHUP)
 	defer signal.Stop(signals)
 
-	if err := r.open(); err != nil {
+	if err := r.openLog(); err != nil {
 		return exitTrace, err
 	}
-	if err := r.road.build(); err != nil {
-		r.finish(exitTrace)
+	started := time.Now()
+	mark := func(what string) { r.road.log("%s after %v", what, time.Since(started).Round(time.Microsecond)) }
+	if err := r.setUp(); err != nil {
 		return exitTrace, err
 	}
+	mark("road built")
 	if err := r.road.start(); err != nil {
 		r.road.close()
 		code := exitTrace
@@ -134,8 +135,11 @@ func (r *run) do() (int, error) {
 		r.finish(code)
 		return code, err
 	}
+	mark("command executed")
 	code, err := r.wait(signals)
+	mark("command ended")
 	r.road.close()
+	mark("road closed")
 	if ferr := r.finish(code); err == nil && ferr != nil {
 		r.say("%v", ferr)
 	}
@@ -145,17 +149,66 @@ func (r *run) do() (int, error) {
 	return code, nil
 }
 
-// open makes the files that the run writes, and the store.
-func (r *run) open() error {
+// openLog opens the file of --log. Without one, diagnostics go nowhere.
+func (r *run) openLog() error {
+	l := &logger{w: io.Discard}
 	if r.o.log != "" {
 		f, err := os.OpenFile(r.o.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 		if err != nil {
 			return err
 		}
-		r.logTo = f
-		l := &logger{w: f}
-		r.road.log = l.printf
+		r.logTo, l.w = f, f
 	}
+	r.road.log = l.printf
+	return nil
+}
+
+// setUp makes the record and the road at the same time: each takes some
+// milliseconds, and the road needs the record only once packets come.
+func (r *run) setUp() error {
+	path, err := r.place()
+	if err != nil {
+		return err
+	}
+	opened := make(chan error, 1)
+	go func() { opened <- r.open(path) }()
+	err = r.road.build()
+	oerr := <-opened
+	switch {
+	case oerr != nil:
+		if err == nil {
+			r.road.close()
+		}
+		return oerr
+	case err != nil:
+		r.finish(exitTrace)
+		return err
+	}
+	return nil
+}
+
+// place returns where the session's file is to lie, and makes the directories
+// that are needed. "" is a file without a name.
+func (r *run) place() (string, error) {
+	if r.o.noSave {
+		return "", nil
+	}
+	state, err := store.Dir()
+	if err != nil {
+		return "", err
+	}
+	if r.o.output != "" {
+		return r.o.output, nil
+	}
+	if err := os.MkdirAll(state, 0o700); err != nil {
+		return "", err
+	}
+	r.road.private = privateDir()
+	return state, nil
+}
+
+// open makes the store in or at path, and the files that follow it.
+func (r *run) open(path string) error {
 	now := time.Now()
 	dir, err := os.Getwd()
 	if err != nil {
@@ -171,7 +224,15 @@ func (r *run) open() error {
 		rand.Read(key[:]) // never fails
 		opt.Redact = redact.New(key)
 	}
-	if r.store, err = r.create(s, opt); err != nil {
+	switch {
+	case r.o.noSave:
+		r.store, err = store.CreateUnlinked("", s, opt)
+	case r.o.output != "":
+		r.store, err = store.Create(path, s, opt)
+	default:
+		r.store, err = store.Create(store.Path(path, s), s, opt)
+	}
+	if err != nil {
 		return err
 	}
 	r.road.record = r.store
@@ -182,29 +243,6 @@ func (r *run) open() error {
 		}
 	}
 	return nil
-}
-
-// create makes the session's file where the flags want it.
-func (r *run) create(s flow.Session, opt store.Options) (*store.Store, error) {
-	if r.o.noSave {
-		return store.CreateUnlinked("", s, opt)
-	}
-	state, err := store.Dir()
-	if err != nil {
-		return nil, err
-	}
-	if r.o.output != "" {
-		return store.Create(r.o.output, s, opt)
-	}
-	if err := os.MkdirAll(state, 0o700); err != nil {
-		return nil, err
-	}
-	// The child's tmpfs covers this one directory, which stays empty.
-	private := filepath.Join(filepath.Dir(state), "trust")
-	if err := os.MkdirAll(private, 0o700); err == nil {
-		r.road.private = private
-	}
-	return store.Create(store.Path(state, s), s, opt)
 }
 
 // wait passes signals on until the command has ended. What the terminal sends
