@@ -13,8 +13,8 @@ import (
 var retryEvery = time.Second
 
 // slowEvery is how long part of a body may lie in memory while nothing more of
-// it comes.
-const slowEvery = time.Second
+// it comes. A variable for tests.
+var slowEvery = time.Second
 
 // writer is the state of the goroutine that writes. Only that goroutine uses
 // it, until it has ended.
