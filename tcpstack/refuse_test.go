@@ -56,7 +56,7 @@ func TestRefuse(t *testing.T) {
 					c.Close()
 				}
 				if took := time.Since(start); !errors.Is(err, want) || took > 900*time.Millisecond {
-					t.Errorf("%s: %v after %v, want %v at once", tt.name, err, took, want)
+					t.Errorf("%s: %v after %v, want %v at once; %+v", tt.name, err, took, want, r.stack.Stats())
 				}
 			})
 		}

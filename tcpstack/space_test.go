@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -246,7 +247,22 @@ func (s *space) configure(name string, mtu int) error {
 			return err
 		}
 	}
-	return nil
+	return awaitLocal(net.ParseIP(child6))
+}
+
+// awaitLocal waits until the kernel takes packets to ip as its own. For an
+// IPv6 address it gets there in a work queue, also without duplicate address
+// detection; what comes earlier is dropped.
+func awaitLocal(ip net.IP) error {
+	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+		routes, err := netlink.RouteGet(ip)
+		if err == nil && len(routes) > 0 && routes[0].Type == unix.RTN_LOCAL {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%v is not local: %v, %v", ip, routes, err)
+		}
+	}
 }
 
 // remove takes an interface away.

@@ -196,9 +196,9 @@ func TestResetImpatient(t *testing.T) {
 // TestResetByChild has the child reset after it sent something: that is
 // read, then ECONNRESET comes out of Read, Write and Lost.
 func TestResetByChild(t *testing.T) {
-	done := make(chan struct{})
+	done := make(chan struct{}, 1)
 	opt := tcpstack.Options{Accept: accept(t, func(c *tcpstack.Conn) {
-		defer close(done)
+		defer func() { done <- struct{}{} }()
 		c.Write([]byte("ready"))
 		<-c.Lost()
 		if _, err := c.Write([]byte("x")); !errors.Is(err, syscall.ECONNRESET) {
@@ -209,7 +209,6 @@ func TestResetByChild(t *testing.T) {
 		}
 	})}
 	each(t, opt, func(t *testing.T, r *road) {
-		done = make(chan struct{})
 		c, err := r.dial("tcp", dst["tcp4"])
 		if err != nil {
 			t.Fatal(err)
@@ -251,7 +250,7 @@ func TestResetAfterFIN(t *testing.T) {
 
 // TestSizes sends through segments and links of unusual sizes.
 func TestSizes(t *testing.T) {
-	const size = 4 << 20
+	const size = 1 << 20
 	want, _, _ := sum(noise(4, size))
 	opt := tcpstack.Options{Accept: accept(t, func(c *tcpstack.Conn) {
 		all, err := io.ReadAll(c)
