@@ -71,13 +71,17 @@ func (b *builder) mount() error {
 	if err := unix.Mount("", "/", "", unix.MS_SLAVE|unix.MS_REC, ""); err != nil {
 		return fmt.Errorf("make / slave: %w", err)
 	}
-	c := &m.covers
-	if len(c.Trees)+len(c.Files) > 0 {
+	if len(m.covers.Trees)+len(m.covers.Files) > 0 {
 		if err := m.makeTmpfs(); err != nil {
 			return fmt.Errorf("tmpfs: %w", err)
 		}
 		defer unix.Close(m.root)
 	}
+	return m.mountAll()
+}
+
+func (m *mounter) mountAll() error {
+	c := &m.covers
 	for i := range c.Trees {
 		if err := m.tree(&c.Trees[i], "tree"+strconv.Itoa(i)); m.refuse(c.Trees[i].Target, err, c.Trees[i].Required) {
 			return err
@@ -117,26 +121,32 @@ func (m *mounter) refuse(target string, err error, required bool) bool {
 	return err != nil && required
 }
 
+const tmpfsFlags = unix.MS_NOSUID | unix.MS_NODEV
+
 // makeTmpfs mounts the tmpfs over its directory, or leaves it without a place: then its parts are bound out of a mount that is
 // nowhere in the tree.
 func (m *mounter) makeTmpfs() error {
-	const flags = unix.MS_NOSUID | unix.MS_NODEV
 	if dir := m.covers.Dir; dir != "" {
-		if err := unix.Mount("trace", dir, "tmpfs", flags, "mode=0755"); err != nil {
+		if err := unix.Mount("trace", dir, "tmpfs", tmpfsFlags, "mode=0755"); err != nil {
 			return fmt.Errorf("mount %s: %w", dir, err)
 		}
 		return m.openRoot(dir)
 	}
 	err := m.makeDetached()
-	if err == nil {
-		return nil
+	if err != nil && m.borrow() == nil {
+		err = nil
 	}
-	// Without the newer mount calls any directory serves that no path of ours goes through, for the moment.
+	return err
+}
+
+// borrow is for kernels that lack the newer mount calls, or some of what they do: for the moment any directory serves
+// that no path of ours goes through.
+func (m *mounter) borrow() error {
 	dir := m.unusedDir()
 	if dir == "" {
-		return err
+		return unix.ENOENT
 	}
-	if err := unix.Mount("trace", dir, "tmpfs", flags, "mode=0755"); err != nil {
+	if err := unix.Mount("trace", dir, "tmpfs", tmpfsFlags, "mode=0755"); err != nil {
 		return fmt.Errorf("mount %s: %w", dir, err)
 	}
 	m.borrowed = dir

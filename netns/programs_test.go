@@ -72,6 +72,7 @@ func printIgnored(string) int {
 // carry is a small trace: it runs a shell command in a namespace and ends as it does.
 func carry(arg string) int {
 	signal.Notify(make(chan os.Signal, 1), unix.SIGINT, unix.SIGQUIT, unix.SIGHUP)
+	signal.Ignore(unix.SIGTERM)
 	c := &Config{Path: "sh", Args: []string{"sh", "-c", arg}, Env: withoutRole(), Addr4: addr4}
 	if arg == "ignored" {
 		c = &Config{Path: selfExe, Env: append(withoutRole(), roleVar+"=ignored"), Addr4: addr4}
@@ -81,7 +82,7 @@ func carry(arg string) int {
 		fmt.Println(err)
 		return 125
 	}
-	if arg == "pids; sleep 1000" {
+	if arg == "pids; exec sleep 1000" {
 		fmt.Println(ns.PID(), ns.HelperPID())
 	}
 	if err := ns.Go(); err != nil {

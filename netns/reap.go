@@ -66,7 +66,8 @@ func (r *reaper) foreign(pid int, kind string, home uint64) bool {
 }
 
 // Members lists the living processes of the namespace: the command, what it started, and what was left behind by either. The
-// helper is not one. Processes that moved on into namespaces of their own count.
+// helper is not one. Processes that moved on into namespaces of their own count; an orphan among these is taken for this namespace's,
+// so a process that carries several cannot tell theirs apart.
 func (n *Namespace) Members() (pids []int) {
 	home := nsInode("self", "net")
 	self := os.Getpid()

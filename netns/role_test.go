@@ -19,6 +19,7 @@ var roles = map[string]func(arg string) int{
 	"carrier":   carry,
 	"ignored":   printIgnored,
 	"session":   leadSession,
+	"borrow":    borrowCovers,
 }
 
 // becomeUser turns root into testUser and runs the same tests again.
