@@ -31,6 +31,7 @@ var mayImport = map[string][]string{
 	"tcpstack":       {},
 	"dns":            {},
 	"trust":          {},
+	"egress":         {},
 	"mitm":           {"flow"},
 	"wire":           {"flow"},
 	"redact":         {"flow"},
