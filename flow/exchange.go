@@ -43,9 +43,9 @@ type Exchange struct {
 
 // A Part is the request or the answer of an Exchange.
 type Part struct {
-	Head          *Head // nil when a reader asked for the outline only
+	Head          *Head // without Fields when a reader asked for the outline only
 	Body          *Ended
-	Withheld      bool    // redaction changed the body: its hash is not shown
+	Withheld      bool    // redaction changed the body, or this is an outline: its hash is not shown
 	Informational []*Head // 1xx answers before the final one
 	ContentType   string  // as in Head, kept apart for outlines
 }
