@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"trace/flow"
 	"trace/redact"
 )
@@ -29,7 +31,7 @@ func TestMain(m *testing.M) {
 		writePaced(path)
 		return
 	}
-	os.Exit(m.Run())
+	goleak.VerifyTestMain(m)
 }
 
 // crashStreams is how many event streams the killed writer has open.

@@ -155,6 +155,7 @@ func (w *writer) newFlow(c *connState, ordinal int64, kind string, at time.Time)
 
 // open begins a flow.
 func (w *writer) open(e *flow.Event) {
+	met := w.conns[e.Conn] != nil
 	c := w.connect(e)
 	if old := c.open[e.Flow]; old != nil {
 		w.abandon(old, e.At, nil)
@@ -177,7 +178,9 @@ func (w *writer) open(e *flow.Event) {
 			end = end.Add(e.DNS.Took)
 		}
 		w.end(l, end, e.Error)
-		delete(w.conns, c.id) // nothing more can come of it
+		if !met { // the query is all that there is of the connection
+			delete(w.conns, c.id)
+		}
 	}
 }
 

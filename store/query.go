@@ -224,6 +224,7 @@ func (f *folder) exchange(r row) (*flow.Exchange, error) {
 			return nil, fmt.Errorf("flow %d: %w", x.ID, err)
 		}
 		x.Marks = append(x.Marks, f.marks...)
+		slices.SortStableFunc(x.Marks, func(a, b flow.Note) int { return a.At.Compare(b.At) })
 	} else {
 		outline(x, r)
 	}

@@ -208,6 +208,9 @@ func (c *packCache) put(p *openPack) {
 	c.list = append(c.list, p)
 }
 
+// maxSegment bounds what one recipe may yield: files may come from anyone.
+const maxSegment = 2 * maxWhole
+
 // read appends the bytes of a recipe to b.
 func (r *Reader) read(d *db, b []byte, spans []span) ([]byte, error) {
 	for _, s := range spans {
@@ -225,6 +228,9 @@ func (r *Reader) read(d *db, b []byte, spans []span) ([]byte, error) {
 			var err error
 			if b, err = p.take(b, i, int(n)); err != nil {
 				return b, &FileError{Path: r.path, Problem: err.Error()}
+			}
+			if len(b) > maxSegment {
+				return b, &FileError{Path: r.path, Problem: "holds a body of impossible size"}
 			}
 			s.first += n
 			s.count -= n

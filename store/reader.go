@@ -306,7 +306,8 @@ func (r *Reader) stateNow(d *db) (string, error) {
 	return r.state(!row.null(0), int(row.int(1)), row.int(2)), nil
 }
 
-// countSession fills in what is counted.
+// countSession fills in what is counted. Opaque are the TLS connections that
+// were carried, or tried, without being decrypted.
 func countSession(d *db, s *flow.Session) (err error) {
 	if s.Flows, err = d.number("SELECT count(*) FROM flow"); err != nil {
 		return err
@@ -314,8 +315,8 @@ func countSession(d *db, s *flow.Session) (err error) {
 	if s.Gaps, err = d.number("SELECT count(*) FROM note WHERE gap<>0"); err != nil {
 		return err
 	}
-	s.Opaque, err = d.number(`SELECT count(*) FROM flow f JOIN conn c ON c.id=f.conn WHERE f.kind='tcp' AND c.decrypted=0
-		AND (c.protocol='tls' OR c.opaque IN ('tls_pinned','undecrypted'))`)
+	s.Opaque, err = d.number(`SELECT count(*) FROM flow f JOIN conn c ON c.id=f.conn
+		WHERE f.kind='tcp' AND c.decrypted=0 AND c.protocol='tls' AND coalesce(c.opaque,'')<>'not_connected'`)
 	return err
 }
 

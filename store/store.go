@@ -225,8 +225,13 @@ func (s *Store) Finish(exit int, at time.Time) (flow.Session, error) {
 		s.lock.Close()
 	}
 	session.File = s.path
-	if fi, e := os.Stat(s.path); e == nil {
-		session.Bytes = fi.Size()
+	if s.path != "" {
+		fi, e := os.Stat(s.path)
+		if e == nil {
+			session.Bytes = fi.Size()
+		} else if err == nil {
+			err = fmt.Errorf("the file was removed during the run: %w", e)
+		}
 	}
 	if err != nil {
 		err = fmt.Errorf("session %s: %w", s.path, err)
