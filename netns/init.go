@@ -57,6 +57,7 @@ func runInit(control int) int {
 			return exitStage // the parent is gone
 		}
 	}
+	b.awaitAddress6()
 	b.ready.HelperPID = b.helperPID
 	b.ready.NetNS = nsInode("thread-self", "net")
 	b.ready.UserNS = nsInode("thread-self", "user")

@@ -5,8 +5,10 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"time"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
@@ -14,6 +16,7 @@ import (
 type link struct {
 	handle *netlink.Handle
 	near   netlink.Link
+	routes *nl.NetlinkSocket // tells of changes of IPv6 routes
 }
 
 func openLink(name string) (*link, error) {
@@ -25,7 +28,7 @@ func openLink(name string) (*link, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find %s: %w", name, err)
 	}
-	return &link{h, l}, nil
+	return &link{handle: h, near: l}, nil
 }
 
 // loopback brings lo up; the kernel then gives it 127.0.0.1/8 and ::1 itself.
@@ -65,6 +68,9 @@ func (b *builder) addAddress6() error {
 	}
 	_, err := os.Stat("/proc/net/if_inet6")
 	if err == nil {
+		b.link.routes, err = nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_IPV6_ROUTE)
+	}
+	if err == nil {
 		err = b.link.add(b.setup.Addr6)
 		if isErrno(err, unix.EACCES) && writeSysctl("net/ipv6/conf/"+nearName+"/disable_ipv6", "0") == nil {
 			err = b.link.add(b.setup.Addr6)
@@ -79,6 +85,32 @@ func (b *builder) addAddress6() error {
 	b.note("ipv6", b.setup.Addr6.String(), err)
 	b.setup.Addr6 = netip.Prefix{}
 	return nil
+}
+
+// settlePatience bounds the wait for the kernel's own work on an address. It takes less than a millisecond on an idle machine.
+const settlePatience = time.Second
+
+// awaitAddress6 waits until packets to the child's IPv6 address are taken in. The kernel enters the route for that in a worker, some time
+// after it said that the address is there, and until then drops answers: the first connection would lose a second.
+func (b *builder) awaitAddress6() {
+	if !b.setup.Addr6.IsValid() || b.link.routes == nil {
+		return
+	}
+	defer b.link.routes.Close()
+	own := net.IP(b.setup.Addr6.Addr().AsSlice())
+	wait := unix.NsecToTimeval(int64(settlePatience))
+	err := b.link.routes.SetReceiveTimeout(&wait)
+	for err == nil {
+		var found []netlink.Route
+		found, err = b.link.handle.RouteGet(own)
+		if len(found) > 0 && found[0].Type == unix.RTN_LOCAL {
+			return
+		}
+		if err == nil {
+			_, _, err = b.link.routes.Receive() // some route changed
+		}
+	}
+	b.note("ipv6", b.setup.Addr6.String(), err)
 }
 
 func (l *link) add(p netip.Prefix) error {
@@ -106,7 +138,6 @@ func (b *builder) addRoutes() error {
 			return fmt.Errorf("add route %v dev %s: %w", p, nearName, err)
 		}
 	}
-	b.link.handle.Close()
 	return nil
 }
 
