@@ -347,8 +347,8 @@ func (w *writer) oneFile(attached bool) {
 	}
 }
 
-// unwrap leaves WAL mode for the writer, which had to leave that to the last
-// reader of this process.
+// unwrap leaves WAL mode in place of the writer, which could not while readers
+// were attached. It does nothing if others still are.
 func unwrap(path string) {
 	d, err := dial(path, url.Values{"mode": {"rw"}})
 	if err != nil {

@@ -70,13 +70,32 @@ func (s *Store) Reader() (*Reader, error) {
 // Close frees the reader. Follow calls must have returned.
 func (r *Reader) Close() error {
 	r.once.Do(func() {
+		late := r.path != "" && r.isLate()
 		r.dec.Close()
 		r.conns.release()
-		if r.live != nil && r.path != "" && r.live.readers.Add(-1) == 0 && r.live.ended.Load() {
+		if r.live != nil && r.path != "" {
+			r.live.readers.Add(-1)
+		}
+		if late {
 			unwrap(r.path)
 		}
 	})
 	return nil
+}
+
+// isLate reports whether the session has ended but is still in WAL mode,
+// because this reader was attached.
+func (r *Reader) isLate() (late bool) {
+	r.with(func(d *db) error {
+		mode, err := d.one("PRAGMA journal_mode")
+		if err != nil || len(mode) == 0 || mode.text(0) != "wal" {
+			return err
+		}
+		ended, err := d.one("SELECT ended FROM session")
+		late = err == nil && ended != nil && !ended.null(0)
+		return err
+	})
+	return late
 }
 
 // maxReaders bounds the connections of one reader, and of all readers of an
