@@ -42,6 +42,13 @@
 // offers of HTTP/3 lead around what can be recorded; and names that were lent
 // an address.
 //
+// Where a proxy looks names up (ByName), the host's resolver need not know
+// them: a name that its server denies, refuses or is silent about for 2 s is lent
+// an address at that moment, and so is one that shares its address with a
+// name seen before, since the proxy has to be told which of the two is meant. Names
+// below a domain of the search list stay unresolved, or the name that was
+// meant would never be tried.
+//
 // Nothing on this path waits for whoever records: Record is called from one
 // goroutine behind a bounded queue, and what does not fit is counted. All
 // goroutines belong to the Server; Close ends them and waits.
@@ -103,6 +110,13 @@ type Server struct {
 	// other, in the order in which the queries ended. Nil: nobody is told.
 	Record func(Query)
 
+	// ByName reports whether connections to a name are carried by that name,
+	// through a proxy that looks it up itself. Such a name is lent an address
+	// where the child's server cannot resolve it, or resolves it to an address that
+	// another name led to before. It is called by many goroutines. Nil: no
+	// name is.
+	ByName func(name string) bool
+
 	// Avoid lists addresses that are never lent. Nil: those that the
 	// interfaces of this machine carry.
 	Avoid []netip.Prefix
@@ -118,15 +132,16 @@ type Server struct {
 
 	// mu guards what follows. wg counts goroutines and calls of Query; it is
 	// only added to while open, under mu, so that Close can wait for it.
-	mu     sync.Mutex
-	wg     sync.WaitGroup
-	closed bool
-	lent   lending
-	seen   memory
-	config Config
-	stands map[netip.Addr]netip.Addr // address of ours → link-local server
-	plan   Plan
-	wait   time.Duration
+	mu      sync.Mutex
+	wg      sync.WaitGroup
+	closed  bool
+	lent    lending
+	seen    memory
+	config  Config
+	stands  map[netip.Addr]netip.Addr // address of ours → link-local server
+	domains []string                  // of the search list
+	plan    Plan
+	wait    time.Duration
 }
 
 // Load returns a Server for the resolv.conf and hosts files of dir, which is
@@ -158,6 +173,7 @@ func (s *Server) init() {
 		}
 		s.lent.avoid = s.Avoid
 		s.config = ParseConfig(s.Resolv)
+		s.domains = s.config.searched()
 		s.wait = max(patience, s.config.timeout()+2*time.Second)
 		s.makePlan()
 		if s.Record != nil {

@@ -44,9 +44,14 @@ func (s *Server) Query(ctx context.Context, src, dst netip.AddrPort, raw []byte,
 	case answer != nil:
 		rec.Local = true
 	default:
-		answer, err = ask(ctx, s.upstream(dst), raw, q)
+		answer, err = s.askPatiently(ctx, ask, s.upstream(dst), raw, q)
 		if err != nil && unanswerable(err) {
 			answer = reply(raw, q, rcodeServFail, netip.Addr{})
+		}
+		if ctx.Err() == nil {
+			if lent := s.instead(raw, q, answer, err); lent != nil {
+				answer, err, rec.Local = lent, nil, true
+			}
 		}
 		rec.Err = err
 	}
@@ -56,6 +61,20 @@ func (s *Server) Query(ctx context.Context, src, dst netip.AddrPort, raw []byte,
 	}
 	return answer, nil
 }
+
+// askPatiently waits for the server as long as the child does, or less where
+// a lent address can stand in for the answer.
+func (s *Server) askPatiently(ctx context.Context, ask askFunc, server netip.AddrPort, raw []byte, q question) ([]byte, error) {
+	if s.hurries(q) {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, lendAfter)
+		defer cancel()
+	}
+	return ask(ctx, server, raw, q)
+}
+
+// askFunc asks a server over one transport.
+type askFunc func(ctx context.Context, server netip.AddrPort, raw []byte, q question) ([]byte, error)
 
 // local answers what is answered here. No answer and no error: ask the server.
 func (s *Server) local(raw []byte) ([]byte, question, error) {

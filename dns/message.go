@@ -25,6 +25,8 @@ const (
 
 	rcodeFormErr  = 1
 	rcodeServFail = 2
+	rcodeNXDomain = 3
+	rcodeRefused  = 5
 
 	typeA     = 1
 	typeAAAA  = 28

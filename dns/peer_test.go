@@ -156,6 +156,11 @@ func (p *peer) answers(raw []byte, tcp bool) [][]byte {
 		return nil
 	case label == "none":
 		m.RCode = dnsmessage.RCodeNameError
+	case label == "broken":
+		m.RCode = dnsmessage.RCodeServerFailure
+	case label == "denied":
+		m.RCode = dnsmessage.RCodeRefused
+	case label == "empty":
 	case label == "alias":
 		real := dnsmessage.MustNewName("real.example.")
 		r := a(7)

@@ -37,6 +37,7 @@ type stream struct {
 type asked struct {
 	rec Query
 	q   question
+	raw []byte // if its answer may have to be replaced
 }
 
 func newStream(s *Server, conn net.Conn, src, dst netip.AddrPort) *stream {
@@ -88,6 +89,9 @@ func (t *stream) query(raw []byte) error {
 			}
 			rec.Err = err
 			answer = reply(raw, q, rcodeServFail, netip.Addr{})
+			if lent := t.s.instead(raw, q, answer, err); lent != nil {
+				answer, rec.Err, rec.Local = lent, nil, true
+			}
 		}
 	} else {
 		rec.Local = true
@@ -98,7 +102,11 @@ func (t *stream) query(raw []byte) error {
 	}
 	t.mu.Lock()
 	if len(t.pending) < maxPending {
-		t.pending[binary.BigEndian.Uint16(raw)] = asked{rec, q}
+		a := asked{rec: rec, q: q}
+		if t.s.mayLend(q) {
+			a.raw = raw // readFrame made it for us
+		}
+		t.pending[binary.BigEndian.Uint16(raw)] = a
 	}
 	t.mu.Unlock()
 	return writeFrame(t.server, raw)
@@ -139,28 +147,34 @@ func (t *stream) answer() {
 		if err != nil {
 			break
 		}
-		t.settle(msg)
-		if t.write(msg) != nil {
+		if t.write(t.settle(msg)) != nil {
 			break
 		}
 	}
 	t.child.Close()
 }
 
-// settle records the query that msg answers. Of a zone transfer, many
-// messages with one ID, it is the first.
-func (t *stream) settle(msg []byte) {
+// settle records the query that msg answers, and returns what the child gets.
+// Of a zone transfer, many messages with one ID, it is the first.
+func (t *stream) settle(msg []byte) []byte {
 	if len(msg) < headerLen {
-		return
+		return msg
 	}
 	id := binary.BigEndian.Uint16(msg)
 	t.mu.Lock()
 	a, ok := t.pending[id]
 	delete(t.pending, id)
 	t.mu.Unlock()
-	if ok {
-		t.s.finish(a.rec, a.q, msg)
+	if !ok {
+		return msg
 	}
+	if a.raw != nil && answers(msg, a.raw, a.q, id) {
+		if lent := t.s.instead(a.raw, a.q, msg, nil); lent != nil {
+			msg, a.rec.Local = lent, true
+		}
+	}
+	t.s.finish(a.rec, a.q, msg)
+	return msg
 }
 
 // forget records the queries that were never answered.
