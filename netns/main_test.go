@@ -18,6 +18,7 @@ const roleVar = "NETNS_TEST_ROLE"
 
 func TestMain(m *testing.M) {
 	Init()
+	os.Setenv("GORACE", "atexit_sleep_ms=0") // or each program of ours takes a second to end under the race detector
 	if role, ok := os.LookupEnv(roleVar); ok {
 		name, arg, _ := strings.Cut(role, " ")
 		run, ok := roles[name]

@@ -80,6 +80,11 @@ func (n *Namespace) Members() (pids []int) {
 	}
 	queue = append(queue, n.pid) // a child of its keeper's thread
 	seen := map[int]bool{n.helperPID: true}
+	departedMu.Lock()
+	for _, pid := range departed {
+		seen[pid] = true
+	}
+	departedMu.Unlock()
 	for len(queue) > 0 {
 		pid := queue[0]
 		queue = queue[1:]
