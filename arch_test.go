@@ -32,6 +32,7 @@ var mayImport = map[string][]string{
 	"dns":            {},
 	"trust":          {},
 	"egress":         {},
+	"process":        {"flow"},
 	"mitm":           {"flow"},
 	"wire":           {"flow"},
 	"redact":         {"flow"},

@@ -1,0 +1,116 @@
+package process
+
+import (
+	"bytes"
+	"cmp"
+	"os"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// depthLimit bounds chains of parents.
+const depthLimit = 256
+
+// kcmpVM asks whether two processes share their memory (linux/kcmp.h, KCMP_VM).
+const kcmpVM = 1
+
+// parents lists the ancestors of a process, nearest first, up to the child. Those of an orphan end
+// below this process.
+func (v *view) parents(pid int) (pids []int) {
+	self := os.Getpid()
+	for pid != v.root && len(pids) < depthLimit {
+		s, err := readStat(unix.AT_FDCWD, procPath(pid)+"/stat", v.buf)
+		if err != nil || s.parent <= 1 || s.parent == self {
+			break
+		}
+		pid = s.parent
+		pids = append(pids, pid)
+	}
+	return pids
+}
+
+// deepest chooses among the processes that hold the socket under the same number as h does.
+func (v *view) deepest(h holder, inode uint64) holder {
+	var all []holder
+	for _, c := range slices.Clone(v.known) {
+		if c == h.candidate {
+			continue
+		}
+		if c.look == 0 {
+			if o, ok := v.scan(c, inode); ok {
+				all = append(all, o)
+			}
+		} else if c.door != closed && v.read(c, h.fd) == inode {
+			all = append(all, holder{c, h.fd})
+		}
+	}
+	if len(all) == 0 {
+		return h
+	}
+	all = append(all, h)
+	depth, start := map[int]int{}, map[int]uint64{}
+	for _, h := range all {
+		depth[h.pid] = len(v.parents(h.pid))
+		s, _ := readStat(unix.AT_FDCWD, h.base+"/stat", v.buf)
+		start[h.pid] = s.start
+	}
+	slices.SortFunc(all, func(a, b holder) int {
+		return cmp.Or(cmp.Compare(depth[a.pid], depth[b.pid]), cmp.Compare(start[a.pid], start[b.pid]), cmp.Compare(a.pid, b.pid))
+	})
+	best := all[0]
+	for _, h := range all[1:] {
+		if !sameMemory(best.pid, h.pid) {
+			best = h
+		}
+	}
+	return best
+}
+
+// sameMemory reports that two processes share their memory, as parent and child do between vfork
+// and execve.
+func sameMemory(a, b int) bool {
+	r, _, errno := unix.Syscall6(unix.SYS_KCMP, uintptr(a), uintptr(b), kcmpVM, 0, 0, 0)
+	return errno == 0 && r == 0
+}
+
+// opaque chooses the holder of a socket that no readable process holds, after a search in vain: the
+// only process with the owner's uid that cannot be read, or the deepest if they descend from each other.
+func (v *view) opaque(uid uint32) (h holder, ok bool) {
+	if v.left <= 0 {
+		return h, false // not everything was read
+	}
+	var veiled []int
+	for _, pid := range v.tree {
+		c := v.pids[pid]
+		if c == nil || c.door != closed || v.uid(pid) != int64(uid) {
+			continue
+		}
+		chain := v.parents(pid)
+		for _, earlier := range veiled {
+			if !slices.Contains(chain, earlier) {
+				return h, false
+			}
+		}
+		veiled = append(veiled, pid)
+		h, ok = holder{c, -1}, true
+	}
+	return h, ok
+}
+
+// uid returns the effective user id of a process, -1 if it ended.
+func (v *view) uid(pid int) int64 {
+	n, err := readFile(unix.AT_FDCWD, procPath(pid)+"/status", v.buf)
+	if err != nil {
+		return -1
+	}
+	ids := bytes.Fields(line(v.buf[:n], "Uid:"))
+	if len(ids) < 2 {
+		return -1
+	}
+	id, ok := number(ids[1])
+	if !ok {
+		return -1
+	}
+	return int64(id)
+}
