@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -111,6 +112,25 @@ func (d dialect) piece(t *testing.T, block string) string {
 	return v.(string)
 }
 
+// given are the first letters of a literal, which are not held back.
+var given = regexp.MustCompile(`^(?:\\u[0-9a-f]{4}|%[0-9A-F]{2}|[A-Za-z0-9/+_=.-]){0,2}$`)
+
+// alike reports whether got is want, but for the first letters of secrets:
+// those that ended a piece were given out with it (see minBegun).
+func alike(got, want string) bool {
+	g, w := strings.Split(got, opening), strings.Split(want, opening)
+	if len(g) != len(w) || g[len(g)-1] != w[len(w)-1] {
+		return false
+	}
+	for i := range len(g) - 1 {
+		early, ok := strings.CutPrefix(g[i], w[i])
+		if !ok || !given.MatchString(early) {
+			return false
+		}
+	}
+	return true
+}
+
 // TestSplit cuts each secret at every byte over two deltas.
 func TestSplit(t *testing.T) {
 	for _, s := range samples() {
@@ -130,7 +150,7 @@ func TestSplit(t *testing.T) {
 				}
 				got := feed(t, blocks...)
 				all := d.piece(t, got[0]) + d.piece(t, got[1])
-				if d.name != "plain" && d.name != "unknown" && s.kind != "azure-ad" && s.kind != "hf" && all != whole || strings.Contains(all, s.secret) {
+				if d.name != "plain" && d.name != "unknown" && s.kind != "azure-ad" && s.kind != "hf" && !alike(all, whole) || strings.Contains(all, s.secret) {
 					t.Errorf("%s: %s cut at %d (%q):\n got %q\nwant %q", d.name, s.kind, i, text[max(0, i-8):i], all, whole)
 					break
 				}
@@ -156,7 +176,7 @@ func TestSplitSmall(t *testing.T) {
 				for _, b := range feed(t, blocks...) {
 					all.WriteString(d.piece(t, b))
 				}
-				if all.String() != whole && s.kind != "azure-ad" && s.kind != "hf" {
+				if !alike(all.String(), whole) && s.kind != "azure-ad" && s.kind != "hf" {
 					t.Errorf("%s: %s by %d:\n got %q\nwant %q", d.name, s.kind, size, all.String(), whole)
 				}
 			}

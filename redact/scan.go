@@ -132,11 +132,11 @@ func (r *rule) at(p []byte) bool {
 // beginning holds back what may be the beginning of a literal.
 func (s *scanner) beginning() {
 	b := s.b
-	for i := max(s.lo, len(b)-longest+1, 0); i < len(b); i++ {
+	for i := max(s.lo-minBegun+1, len(b)-longest+1, 0); i < len(b); i++ {
 		for _, r := range first[b[i]] {
 			if n := len(b) - i; n < len(r.text) && r.at(b[i:]) && (!r.word || s.boundary(i)) {
-				if n == 1 && r.text[0] == 'a' {
-					continue // an article is no secret, and neither is a lone a
+				if n < minBegun {
+					continue
 				}
 				s.more(i, "", anyByte&^space)
 			}

@@ -7,6 +7,12 @@ const (
 	maxHold    = maxKnown // bytes of a secret whose end is not in sight
 	maxHoldPEM = 64 << 10
 	maxContext = 256 // bytes that were given out and may hold a name
+
+	// minBegun is how much of a literal is held back: ordinary words begin
+	// with the first letters of some literal (a number with the 1 of 1//, "AI"
+	// with that of AIza), and must stay live. A secret that goes on
+	// after such letters is replaced from there on: they are public.
+	minBegun = 3
 )
 
 // A tail is the end of a text that comes in pieces: what is not decided yet,
