@@ -49,3 +49,10 @@ func openFiles(t *testing.T) int {
 	}
 	return len(list)
 }
+
+func TestTrim(t *testing.T) {
+	out, _ := run(t, role(t, Auto, "trim"))
+	if out != "true <nil> true\n" {
+		t.Errorf("after trimming: %s", out)
+	}
+}

@@ -132,3 +132,25 @@ func leadSession(arg string) int {
 		fmt.Println("job continued")
 	}
 }
+
+// trimTwice trims itself and goes on working.
+func trimTwice(string) int {
+	before := residentFile()
+	for range 2 {
+		if err := trim(); err != nil {
+			fmt.Println(err)
+			return 1
+		}
+	}
+	after := residentFile()
+	addrs, err := net.InterfaceAddrs()
+	fmt.Println(len(addrs) > 0, err, after < before/2)
+	return 0
+}
+
+// residentFile is the number of KB of files that this process has mapped and present.
+func residentFile() (kb int) {
+	p, _ := os.ReadFile("/proc/self/status")
+	fmt.Sscan(field(string(p), "RssFile"), &kb)
+	return kb
+}

@@ -20,6 +20,7 @@ var roles = map[string]func(arg string) int{
 	"ignored":   printIgnored,
 	"session":   leadSession,
 	"borrow":    borrowCovers,
+	"trim":      trimTwice,
 }
 
 // becomeUser turns root into testUser and runs the same tests again.
