@@ -25,7 +25,7 @@ func TestNewID(t *testing.T) {
 	if len(ids[0]) != 26 || timeOf(ids[0]) != base {
 		t.Errorf("id %s is of %v", ids[0], timeOf(ids[0]))
 	}
-	if NewID(base) == NewID(base) {
+	if one, two := NewID(base), NewID(base); one == two {
 		t.Error("two ids of one moment are the same")
 	}
 	for _, bad := range []string{"", "x", strings.Repeat("I", 26)} {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -20,11 +21,11 @@ const (
 	// maxInFlight bounds the SYNs that nobody has decided about yet.
 	maxInFlight = 8192
 
-	// maxSilent bounds the memory of SYNs that were left unanswered, and
-	// silentFor is how long one is remembered: as long as Linux goes on
-	// sending it again (tcp_syn_retries 6).
-	maxSilent = 4096
-	silentFor = 130 * time.Second
+	// maxSettled bounds the memory of SYNs that were refused, and settledFor
+	// is how long one is remembered: as long as Linux goes on sending it
+	// again (tcp_syn_retries 6).
+	maxSettled = 4096
+	settledFor = 130 * time.Second
 )
 
 // Incoming is a connection that the child asked for and that is not decided
@@ -85,9 +86,7 @@ func (in *Incoming) Refuse(err error) {
 		return
 	}
 	kind := refusalOf(err)
-	if kind == silence {
-		in.stack.syns.silence(in.id, in.syn.seq)
-	}
+	in.stack.syns.settle(in.id, in.syn.seq, kind)
 	in.req.Complete(kind == reset)
 	in.stack.syns.forget(in.id)
 	if kind != silence {
@@ -104,8 +103,8 @@ type syn struct {
 	headers []byte // network and transport header, as they came
 }
 
-// synTable knows the SYNs that are not decided yet, and those that must
-// stay unanswered.
+// synTable knows the SYNs that are not decided yet, and how those that were
+// refused are answered when they are sent again.
 type synTable struct {
 	stack     *Stack
 	forwarder *tcp.Forwarder
@@ -113,18 +112,22 @@ type synTable struct {
 	// mu guards the maps.
 	mu      sync.Mutex
 	pending map[stack.TransportEndpointID]syn
-	silent  map[stack.TransportEndpointID]silentSYN
+	settled map[stack.TransportEndpointID]settledSYN
 }
 
-type silentSYN struct {
+// A settledSYN was refused. The child may send it again all the same: a
+// retransmission crossed our answer, or its kernel could not take an ICMP
+// error just then. It is answered as before, and is no new attempt.
+type settledSYN struct {
 	seq   uint32
+	kind  refusal
 	until time.Time
 }
 
 func (t *synTable) init(s *Stack) {
 	t.stack = s
 	t.pending = make(map[stack.TransportEndpointID]syn)
-	t.silent = make(map[stack.TransportEndpointID]silentSYN)
+	t.settled = make(map[stack.TransportEndpointID]settledSYN)
 	// Ours is the limit that counts; gVisor's must never be met first.
 	t.forwarder = tcp.NewForwarder(s.ns, 0, 2*maxInFlight, t.serve)
 }
@@ -141,7 +144,14 @@ func (t *synTable) handle(id stack.TransportEndpointID, pkt *stack.PacketBuffer)
 	if seg.Flags()&kinds != header.TCPFlagSyn {
 		return false
 	}
-	if !t.admit(id, pkt, seg.SequenceNumber()) {
+	admitted, again := t.admit(id, pkt, seg.SequenceNumber())
+	if again != nil && again.kind == reset {
+		return false
+	}
+	if again != nil && again.kind != silence {
+		t.stack.unreachable(again.kind, id, headersOf(pkt))
+	}
+	if !admitted {
 		return true
 	}
 	if !t.forwarder.HandlePacket(id, pkt) {
@@ -151,28 +161,31 @@ func (t *synTable) handle(id stack.TransportEndpointID, pkt *stack.PacketBuffer)
 	return true
 }
 
-// admit notes a SYN, unless it is one sent again or one too many.
-func (t *synTable) admit(id stack.TransportEndpointID, pkt *stack.PacketBuffer, seq uint32) bool {
+// headersOf copies the network and transport header of a SYN.
+func headersOf(pkt *stack.PacketBuffer) []byte {
+	return slices.Concat(pkt.NetworkHeader().Slice(), pkt.TransportHeader().Slice())
+}
+
+// admit notes a SYN, unless it is one sent again or one too many. One that
+// was refused before is returned.
+func (t *synTable) admit(id stack.TransportEndpointID, pkt *stack.PacketBuffer, seq uint32) (bool, *settledSYN) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if _, ok := t.pending[id]; ok {
-		return false
+		return false, nil
 	}
-	if s, ok := t.silent[id]; ok {
+	if s, ok := t.settled[id]; ok {
 		if s.seq == seq && time.Now().Before(s.until) {
-			return false
+			return false, &s
 		}
-		delete(t.silent, id)
+		delete(t.settled, id)
 	}
 	if len(t.pending) >= maxInFlight {
 		t.stack.counters.synsDropped.Add(1)
-		return false
+		return false, nil
 	}
-	network := pkt.NetworkHeader().Slice()
-	headers := make([]byte, 0, len(network)+len(pkt.TransportHeader().Slice()))
-	headers = append(append(headers, network...), pkt.TransportHeader().Slice()...)
-	t.pending[id] = syn{seq: seq, headers: headers}
-	return true
+	t.pending[id] = syn{seq: seq, headers: headersOf(pkt)}
+	return true, nil
 }
 
 func (t *synTable) forget(id stack.TransportEndpointID) {
@@ -181,21 +194,21 @@ func (t *synTable) forget(id stack.TransportEndpointID) {
 	t.mu.Unlock()
 }
 
-// silence has later copies of a SYN ignored, so that one attempt of the child
-// is one attempt of ours.
-func (t *synTable) silence(id stack.TransportEndpointID, seq uint32) {
+// settle remembers how a SYN was refused, so that one attempt of the child is
+// one attempt of ours.
+func (t *synTable) settle(id stack.TransportEndpointID, seq uint32, kind refusal) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := time.Now()
-	if len(t.silent) >= maxSilent {
-		for id, s := range t.silent {
-			if now.After(s.until) {
-				delete(t.silent, id)
+	if len(t.settled) >= maxSettled {
+		for id, s := range t.settled {
+			if now.After(s.until) || s.kind != silence {
+				delete(t.settled, id)
 			}
 		}
 	}
-	if len(t.silent) < maxSilent {
-		t.silent[id] = silentSYN{seq: seq, until: now.Add(silentFor)}
+	if len(t.settled) < maxSettled {
+		t.settled[id] = settledSYN{seq: seq, kind: kind, until: now.Add(settledFor)}
 	}
 }
 

@@ -56,8 +56,8 @@ func (t *Tunnel) start() { t.reading.Store(true) }
 
 func (t *Tunnel) stopReading() {
 	t.reading.Store(false)
-	t.mu.Lock() // the last delivery is over
-	t.mu.Unlock()
+	t.mu.Lock() // then the last delivery is over
+	defer t.mu.Unlock()
 }
 
 // stop leaves the queue to WireGuard, which drains it until it closes the
