@@ -113,8 +113,10 @@ type StepError struct {
 	Err  error // wraps a syscall.Errno where the kernel refused
 }
 
+// Error names the step.
 func (e *StepError) Error() string { return fmt.Sprintf("namespace %s: %v", e.Step, e.Err) }
 
+// Unwrap leads to the errno.
 func (e *StepError) Unwrap() error { return e.Err }
 
 // An ExecError says that everything stood but the command could not be executed.
@@ -123,8 +125,10 @@ type ExecError struct {
 	Err  error // wraps a syscall.Errno; ENOENT if it was found nowhere
 }
 
+// Error names the command as it was given.
 func (e *ExecError) Error() string { return fmt.Sprintf("execute %s: %v", e.Path, e.Err) }
 
+// Unwrap leads to the errno.
 func (e *ExecError) Unwrap() error { return e.Err }
 
 // ExitCode is what shells exit with in this case: 127 for a command that is not there, 126 for one that cannot run.
@@ -142,6 +146,7 @@ type Note struct {
 	Err    error
 }
 
+// String is one line for a log.
 func (n Note) String() string { return fmt.Sprintf("%s %s: %v", n.Step, n.Object, n.Err) }
 
 // Device is the end of the child's link that lies outside.
@@ -192,6 +197,6 @@ const (
 	USO4     Offload = 0x20 // UDP_SEGMENT datagrams over IPv4
 	USO6     Offload = 0x40 // the same over IPv6
 
-	TSO = TSO4 | TSO6 | ECN
-	USO = USO4 | USO6
+	TSO = TSO4 | TSO6 | ECN // whatever TCP can leave undone
+	USO = USO4 | USO6       // whatever UDP can; Linux 6.2 and later
 )

@@ -114,6 +114,7 @@ const (
 	ContainerRoot               // a user namespace with all of this one's ids
 )
 
+// String says it for people.
 func (r Rights) String() string {
 	return [...]string{"ordinary user", "root", "root without CAP_SYS_ADMIN"}[r]
 }

@@ -26,6 +26,7 @@ func (s Status) ExitCode() int {
 	return s.Code
 }
 
+// String is as os.ProcessState writes it.
 func (s Status) String() string {
 	if s.Signal != 0 {
 		return "signal: " + s.Signal.String()
