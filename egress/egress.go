@@ -46,6 +46,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -73,11 +74,15 @@ type Dialer struct {
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 
 	// Roots returns the issuers that proxies spoken to by TLS are verified
-	// with. Nil: those of the host.
+	// with. It is asked once, by the first such connection. Nil: those of the
+	// host.
 	Roots func() *x509.CertPool
 
 	https, http, all *proxy // nil where not set
 	bypass           bypass
+
+	rootsOnce sync.Once
+	roots     *x509.CertPool // nil: those of the host
 }
 
 // DialContext connects to addr, a name or an address with a port, as
@@ -213,7 +218,7 @@ func (d *Dialer) through(ctx context.Context, p *proxy, to destination) (net.Con
 		return nil, p.failed(err.Error(), err)
 	}
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
-	open, err := p.open(ctx, conn, d.Roots, to)
+	open, err := d.open(ctx, p, conn, to)
 	if !stop() {
 		err = p.failed("asked for "+p.target(to)+": no answer", ctx.Err())
 	}
@@ -222,6 +227,32 @@ func (d *Dialer) through(ctx context.Context, p *proxy, to destination) (net.Con
 		return nil, err
 	}
 	return open, nil
+}
+
+// open makes conn, which leads to the proxy, lead to a destination. The conn
+// that it returns is conn itself, or one around it.
+func (d *Dialer) open(ctx context.Context, p *proxy, conn net.Conn, to destination) (net.Conn, error) {
+	switch p.scheme {
+	case "http":
+		return conn, p.connect(conn, p.target(to))
+	case "https":
+		t, err := p.secure(ctx, conn, d.trusted())
+		if err != nil {
+			return nil, err
+		}
+		return t, p.connect(t, p.target(to))
+	}
+	return conn, p.socks(conn, to)
+}
+
+// trusted returns the roots to verify proxies with.
+func (d *Dialer) trusted() *x509.CertPool {
+	d.rootsOnce.Do(func() {
+		if d.Roots != nil {
+			d.roots = d.Roots()
+		}
+	})
+	return d.roots
 }
 
 // past connects without the proxy that does not carry such connections.

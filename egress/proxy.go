@@ -41,28 +41,9 @@ func (p *proxy) target(to destination) string {
 	return net.JoinHostPort(host, strconv.Itoa(to.port))
 }
 
-// open makes conn, which leads to the proxy, lead to a destination. The conn
-// that it returns is conn itself, or one around it.
-func (p *proxy) open(ctx context.Context, conn net.Conn, roots func() *x509.CertPool, to destination) (net.Conn, error) {
-	if p.isSOCKS() {
-		return conn, p.socks(conn, to)
-	}
-	if p.scheme == "https" {
-		t, err := p.secure(ctx, conn, roots)
-		if err != nil {
-			return nil, err
-		}
-		conn = t
-	}
-	return conn, p.connect(conn, p.target(to))
-}
-
 // secure makes TLS with the proxy.
-func (p *proxy) secure(ctx context.Context, conn net.Conn, roots func() *x509.CertPool) (*tunnel, error) {
-	c := &tls.Config{ServerName: p.host, NextProtos: []string{"http/1.1"}}
-	if roots != nil {
-		c.RootCAs = roots()
-	}
+func (p *proxy) secure(ctx context.Context, conn net.Conn, roots *x509.CertPool) (*tunnel, error) {
+	c := &tls.Config{ServerName: p.host, NextProtos: []string{"http/1.1"}, RootCAs: roots}
 	t := &tunnel{Conn: tls.Client(patient{conn}, c), raw: conn}
 	if err := t.HandshakeContext(ctx); err != nil {
 		return nil, p.failed("TLS: "+err.Error(), err)

@@ -27,6 +27,7 @@ func TestTLS(t *testing.T) {
 	if !errors.Is(err, syscall.ECONNREFUSED) || !strings.Contains(err.Error(), "TLS: tls: failed to verify certificate") {
 		t.Errorf("with the roots of the host: %v", err)
 	}
+	d, _ = newDialer(t, "HTTPS_PROXY=https://u:@"+p.addr())
 	d.Roots = func() *x509.CertPool { return pool }
 	c := use(t, d, "www.example:443")
 	if r := p.request(); r.RequestURI != "www.example:443" || r.Header.Get("Proxy-Authorization") == "" {
