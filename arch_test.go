@@ -33,6 +33,7 @@ var mayImport = map[string][]string{
 	"trust":          {},
 	"egress":         {},
 	"process":        {"flow"},
+	"mirror":         {},
 	"mitm":           {"flow"},
 	"wire":           {"flow"},
 	"redact":         {"flow"},
