@@ -13,8 +13,8 @@ const lendAfter = 2 * time.Second
 
 // instead returns the answer that the child gets in place of the server's to
 // the query raw: a lent address, for a name that is carried as such and that
-// the server cannot resolve, or resolves to what another name led to before. It
-// returns nil to leave the answer as it is. err is why there is none.
+// the server cannot resolve, or resolves to what another name led to before.
+// It returns nil to leave the answer as it is. err is why there is none.
 func (s *Server) instead(raw []byte, q question, answer []byte, err error) []byte {
 	if !s.mayLend(q) {
 		return nil
@@ -74,7 +74,8 @@ func special(name string) bool {
 
 // completed reports whether a name may have been made by adding a domain of
 // the search list to another. Resolver libraries try that other name only
-// after these do not exist: to lend an address to one would carry what was never meant.
+// after these do not exist: to lend an address to one would carry what was
+// never meant.
 func (s *Server) completed(name string) bool {
 	for _, d := range s.domains {
 		if strings.HasSuffix(name, "."+d) {

@@ -43,11 +43,11 @@
 // an address.
 //
 // Where a proxy looks names up (ByName), the host's resolver need not know
-// them: a name that its server denies, refuses or is silent about for 2 s is lent
-// an address at that moment, and so is one that shares its address with a
-// name seen before, since the proxy has to be told which of the two is meant. Names
-// below a domain of the search list stay unresolved, or the name that was
-// meant would never be tried.
+// them: a name that its server denies, refuses or is silent about for 2 s is
+// lent an address at that moment. So is one that shares its address with a
+// name seen before, since the proxy has to be told which of the two is meant.
+// Names below a domain of the search list stay unresolved, or the name that
+// was meant would never be tried.
 //
 // Nothing on this path waits for whoever records: Record is called from one
 // goroutine behind a bounded queue, and what does not fit is counted. All
@@ -112,9 +112,9 @@ type Server struct {
 
 	// ByName reports whether connections to a name are carried by that name,
 	// through a proxy that looks it up itself. Such a name is lent an address
-	// where the child's server cannot resolve it, or resolves it to an address that
-	// another name led to before. It is called by many goroutines. Nil: no
-	// name is.
+	// where the child's server cannot resolve it, or resolves it to an
+	// address that another name led to before. It is called by many
+	// goroutines. Nil: no name is.
 	ByName func(name string) bool
 
 	// Avoid lists addresses that are never lent. Nil: those that the

@@ -23,19 +23,19 @@
 // An HTTP proxy is asked by CONNECT (RFC 9110 section 9.3.6), also for port
 // 80, in the clear or (https) inside TLS; a SOCKS proxy by version 5 (RFC
 // 1928, RFC 1929). Proxies choose by names, and often know more of them than
-// the host does, so the destination is named to them wherever a name is known. Only socks5
-// names an address if there is one, since that is what the scheme says as
-// opposed to socks5h.
+// the host does, so they are told the name wherever one is known. Only socks5
+// tells an address if there is one: that is what the scheme says, as opposed
+// to socks5h.
 //
 // A proxy that says why it cannot connect is taken at its word: its answer
-// becomes the errno with which a connect to the destination itself would have failed. One that
-// does not carry a port at all (many allow CONNECT for 443 only) is passed by,
-// unless the port is 443: programs that speak something other than HTTP know nothing
-// of these variables and would not have asked it.
+// becomes the errno that a connect to the destination itself would have failed
+// with. One that does not carry a port at all (many allow CONNECT for 443
+// only) is passed by, unless the port is 443: programs that speak something
+// other than HTTP know nothing of these variables and would not have asked it.
 //
 // Not a byte beyond the proxy's own answer is read from the connection, so
-// that it can be handed over as the very *net.TCPConn that was dialled. Inside TLS, it
-// is a conn that has CloseWrite and Reset.
+// that it can be handed over as the very *net.TCPConn that was dialled. Inside
+// TLS, it is a conn that has CloseWrite and Reset.
 package egress
 
 import (
