@@ -18,7 +18,7 @@ const (
 	attrHeader    = 4  // struct nlattr
 
 	stateListen  = 10 // TCP_LISTEN
-	attrV6Only   = 22 // INET_DIAG_SKV6ONLY
+	attrV6Only   = 11 // INET_DIAG_SKV6ONLY
 	loopbackLink = 1  // the index of lo in every namespace
 
 	// diagBuffer is the most that the kernel puts into one message of a dump.

@@ -63,7 +63,6 @@ func (m *Mirror) carry(ctx context.Context, on side, c *net.TCPConn) {
 	}
 	to, err := m.dial(ctx, on.other(), in.dst)
 	if err != nil {
-		m.log("localhost: connection to mirror %v %v: %v", in.dst, on, err)
 		in.Refuse(err)
 		return
 	}
