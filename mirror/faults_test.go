@@ -18,8 +18,8 @@ import (
 // longer there is reset, and the next one refused.
 func TestOriginalGone(t *testing.T) {
 	everywhere(t, func(t *testing.T) {
-		host := foreign(t, serveHost(t, "tcp4", "127.0.0.1:0"))
-		w := newWorld(t, &Mirror{Interval: 500 * time.Millisecond})
+		host := serveHost(t, "tcp4", "127.0.0.1:0")
+		w := newWorld(t, &Mirror{Interval: 500 * time.Millisecond}, host)
 		w.must("ok x", "ask %v x", host.Addr())
 		host.Close()
 		w.must("ECONNRESET", "ask %v x", host.Addr())
@@ -30,8 +30,8 @@ func TestOriginalGone(t *testing.T) {
 // TestHelperKilled: nothing new is mirrored, the rest goes on.
 func TestHelperKilled(t *testing.T) {
 	everywhere(t, func(t *testing.T) {
-		host := foreign(t, serveHost(t, "tcp4", "127.0.0.1:0"))
-		w := newWorld(t, &Mirror{})
+		host := serveHost(t, "tcp4", "127.0.0.1:0")
+		w := newWorld(t, &Mirror{}, host)
 		addr := fmt.Sprintf("127.0.0.1:%d", freePort(t))
 		w.must("ok", "listen tcp4 %s", addr)
 		eventually(t, "reachable", func() bool { return ask(addr, "x") == "ok x" })
@@ -77,12 +77,12 @@ func TestHelperStopped(t *testing.T) {
 // TestFlood: listeners by the thousand cost the child its own mirrors only.
 func TestFlood(t *testing.T) {
 	everywhere(t, func(t *testing.T) {
-		host := foreign(t, serveHost(t, "tcp4", "127.0.0.1:0"))
-		w := newWorld(t, &Mirror{})
+		host := serveHost(t, "tcp4", "127.0.0.1:0")
+		w := newWorld(t, &Mirror{}, host)
 		w.m.Log = nil
 		w.must("ok", "flood 3000")
 		eventually(t, "limit", func() bool { return len(w.noted(Limit)) > 0 })
-		if n := mirrorsOutside(t); n > maxPorts {
+		if n := mirrorsOutside(t); n > maxOutside {
 			t.Errorf("%d mirrors", n)
 		}
 		w.must("ok x", "ask %v x", host.Addr())
@@ -123,7 +123,7 @@ func TestSwarm(t *testing.T) {
 	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); limit.Cur < 3*maxConns {
 		skip(t, "%d descriptors are too few", limit.Cur)
 	}
-	l := foreign(t, mustListen(t))
+	l := mustListen(t)
 	taken := make(chan net.Conn, 2*maxConns)
 	go func() {
 		for {
@@ -134,7 +134,7 @@ func TestSwarm(t *testing.T) {
 			taken <- c
 		}
 	}()
-	w := newWorld(t, &Mirror{})
+	w := newWorld(t, &Mirror{}, l)
 	w.must("ok", "swarm %v %d", l.Addr(), maxConns+100)
 	for range maxConns {
 		(<-taken).Close() // the agent does not close its end: the slot stays taken
@@ -158,9 +158,10 @@ func TestSwarm(t *testing.T) {
 // TestClose leaves no goroutine, descriptor or listener, whatever was going on.
 func TestClose(t *testing.T) {
 	everywhere(t, func(t *testing.T) {
-		host := foreign(t, serveHost(t, "tcp4", "127.0.0.1:0"))
 		once := func() {
-			w := newWorld(t, &Mirror{})
+			host := serveHost(t, "tcp4", "127.0.0.1:0")
+			defer host.Close()
+			w := newWorld(t, &Mirror{}, host)
 			addr := fmt.Sprintf("127.0.0.1:%d", freePort(t))
 			w.must("ok", "listen tcp4 %s", addr)
 			eventually(t, "reachable", func() bool { return ask(addr, "x") == "ok x" })

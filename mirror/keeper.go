@@ -254,7 +254,7 @@ func (k *keeper) add(ctx context.Context, on side, want map[netip.AddrPort]bool,
 		}
 	}
 	slices.SortFunc(lacking, func(a, b *outcome) int { return compare(a.at, b.at) })
-	room := max(0, maxPorts-len(k.ports[on]))
+	room := max(0, on.limit()-len(k.ports[on]))
 	for _, o := range lacking[min(room, len(lacking)):] {
 		k.note(Note{Kind: Limit, Port: o.at.Port(), Child: on == outside})
 	}

@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"trace/netns"
 )
 
@@ -69,7 +71,7 @@ func becomeUser() int {
 // everywhere runs f as who we are and, if that is root, as an ordinary user.
 func everywhere(t *testing.T, f func(t *testing.T)) {
 	t.Helper()
-	f(t)
+	t.Run("here", f) // with a clean-up of its own
 	if os.Geteuid() == 0 && !t.Failed() {
 		asUser(t)
 	}
@@ -121,10 +123,14 @@ func config(path string, args ...string) *netns.Config {
 		Addr4: netip.MustParsePrefix("198.19.255.2/32"), Addr6: netip.MustParsePrefix("2001:db8:1:2::2/64")}
 }
 
-// newWorld puts up a namespace and its mirror. The agent runs when it returns.
-func newWorld(t testing.TB, m *Mirror) *world {
+// newWorld puts up a namespace and its mirror, among services of the host. The
+// agent runs when it returns.
+func newWorld(t testing.TB, m *Mirror, services ...*net.TCPListener) *world {
 	t.Helper()
 	w := prepare(t, m, nil)
+	for _, l := range services {
+		foreign(t, l)
+	}
 	w.start()
 	return w
 }
@@ -261,6 +267,22 @@ func listenPlain(network, addr string) (*net.TCPListener, error) {
 		return nil, err
 	}
 	return l.(*net.TCPListener), nil
+}
+
+// foreign makes the test's own listener look like another program's: one that
+// is not closed on exec came from elsewhere. Nothing must be executed while it
+// is open.
+func foreign(t testing.TB, l *net.TCPListener) *net.TCPListener {
+	t.Helper()
+	raw, err := l.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw.Control(func(fd uintptr) { _, err = unix.FcntlInt(fd, unix.F_SETFD, 0) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
 }
 
 // freePort returns a port that nobody holds.

@@ -92,7 +92,8 @@ const (
 	idleShare       = 1000                   // passes take at most this fraction of the time…
 	busyShare       = 20                     // …or this one where that needs pauses beyond maxPause
 
-	maxPorts     = 512   // mirrors that stand on a side
+	maxOutside   = 512   // mirrors that stand outside
+	maxInside    = 1024  // more: a second trace whose child uses up its limit must not use up ours
 	maxConns     = 2048  // connections through the mirrors of a side; more wait to be accepted
 	maxListeners = 16384 // that are looked at on a side
 	listenAtOnce = 16    // requests for listeners that Inside works on

@@ -44,26 +44,16 @@ func mapped(t *testing.T) int {
 	return got.(*unix.SockaddrInet6).Port
 }
 
-// foreign makes the test's own listener look like another program's: one that
-// is not closed on exec came from elsewhere.
-func foreign(t testing.TB, l *net.TCPListener) *net.TCPListener {
-	t.Helper()
-	raw, err := l.SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
-	raw.Control(func(fd uintptr) { _, err = unix.FcntlInt(fd, unix.F_SETFD, 0) })
-	if err != nil {
-		t.Fatal(err)
-	}
-	return l
-}
-
 // TestHostServices: what listens on the host is there from the first
 // instruction, at the addresses that lead to it on the host and at no others.
 func TestHostServices(t *testing.T) {
 	everywhere(t, func(t *testing.T) {
-		serve := func(network, addr string) int { return portOf(foreign(t, serveHost(t, network, addr))) }
+		var services []*net.TCPListener
+		serve := func(network, addr string) int {
+			l := serveHost(t, network, addr)
+			services = append(services, l)
+			return portOf(l)
+		}
 		plain := serve("tcp4", "127.0.0.1:0")
 		six := serve("tcp6", "[::1]:0")
 		second := serve("tcp4", "127.0.0.2:0")
@@ -71,7 +61,7 @@ func TestHostServices(t *testing.T) {
 		any6 := serve("tcp6", "[::]:0")
 		dual := serve("tcp", "[::]:0")
 		own := portOf(serveHost(t, "tcp4", "127.0.0.1:0"))
-		w := newWorld(t, &Mirror{Exclude: func(port uint16) bool { return int(port) == any6 }})
+		w := newWorld(t, &Mirror{Exclude: func(port uint16) bool { return int(port) == any6 }}, services...)
 		for _, c := range []struct {
 			host string
 			port int

@@ -24,9 +24,9 @@ type Note struct {
 
 // String returns a sentence for people.
 func (n Note) String() string {
-	whose, where := "the host's", "in the run"
+	whose, where, on := "the host's", "in the run", inside
 	if n.Child {
-		whose, where = "the child's", "on the host"
+		whose, where, on = "the child's", "on the host", outside
 	}
 	switch n.Kind {
 	case Both:
@@ -34,7 +34,7 @@ func (n Note) String() string {
 	case Denied, Failed:
 		return fmt.Sprintf("%s port %d cannot be reached %s: %v", whose, n.Port, where, n.Err)
 	case Limit:
-		return fmt.Sprintf("%s port %d cannot be reached %s: %d ports are mirrored already", whose, n.Port, where, maxPorts)
+		return fmt.Sprintf("%s port %d cannot be reached %s: %d ports are mirrored already", whose, n.Port, where, on.limit())
 	case HelperGone:
 		return "the helper in the namespace ended: the host reaches no listener of the child on localhost any more, and the child no new one of the host"
 	}

@@ -12,6 +12,14 @@ const (
 
 func (s side) other() side { return 1 - s }
 
+// limit is how many mirrors may stand on a side.
+func (s side) limit() int {
+	if s == inside {
+		return maxInside
+	}
+	return maxOutside
+}
+
 func (s side) String() string {
 	if s == inside {
 		return "inside"

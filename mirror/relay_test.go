@@ -152,8 +152,8 @@ func TestStop(t *testing.T) {
 // directions.
 func TestEndsCarried(t *testing.T) {
 	everywhere(t, func(t *testing.T) {
-		host := foreign(t, serveHost(t, "tcp4", "127.0.0.1:0"))
-		w := newWorld(t, &Mirror{})
+		host := serveHost(t, "tcp4", "127.0.0.1:0")
+		w := newWorld(t, &Mirror{}, host)
 		w.must("ok half", "ask %v half", host.Addr())
 		w.must("ECONNRESET", "ask %v abort", host.Addr())
 		addr := fmt.Sprintf("127.0.0.1:%d", freePort(t))
