@@ -84,6 +84,7 @@ type Options struct {
 // titles holds the checks in the order of the report. Steps of other ids are
 // folded into these or left out.
 var titles = []struct{ id, title string }{
+	{"processes", "room for processes"},
 	{"userns", "user namespace"},
 	{"netns", "network namespace"},
 	{"mntns", "mount namespace"},
@@ -96,6 +97,7 @@ var titles = []struct{ id, title string }{
 	{"helper", "helper process"},
 	{"dns-sockets", "name server sockets"},
 	{"ca", "authority and leaf"},
+	{"roots", "host's root certificates"},
 	{"store", "record can be written"},
 	{"link", "link to the stack"},
 	{"loopback", "loopback port"},
@@ -126,8 +128,8 @@ func Run(ctx context.Context, o Options) *Report {
 		}
 		s.ID = t.id
 		r.Checks = append(r.Checks, o.Host.check(s, t.title))
-		if t.id == "device" && s.Err == nil {
-			r.Device, _, _ = strings.Cut(s.Found, " ")
+		if t.id == "device" {
+			r.Device = deviceOf(s)
 		}
 	}
 	r.OK = true
@@ -135,6 +137,16 @@ func Run(ctx context.Context, o Options) *Report {
 		r.OK = r.OK && c.Status != Fail
 	}
 	return r
+}
+
+// deviceOf returns the kind of device that was made, "" if none was: where the
+// first choice did not open, another may have served.
+func deviceOf(s Step) string {
+	if s.Skip || s.Err != nil && !s.Warn {
+		return ""
+	}
+	kind, _, _ := strings.Cut(s.Found, " ")
+	return kind
 }
 
 // folded names the check that a step of the namespace belongs to.
@@ -186,6 +198,9 @@ func (h Host) check(s Step, title string) Check {
 		c.Status = Fail
 	}
 	if s.Err == nil {
+		if c.Found == "" {
+			c.Found = "works"
+		}
 		return c
 	}
 	c.Errno = errnoName(s.Err)
@@ -194,11 +209,14 @@ func (h Host) check(s Step, title string) Check {
 	} else {
 		c.Found += ": " + s.Err.Error()
 	}
-	if c.Hint == "" {
+	switch {
+	case c.Hint != "":
+	case s.ID == "device" && s.Warn:
+		c.Hint = "nothing needs to be done, veth serves as well; for TUN: " + h.explainTUN(s.Err)
+	case s.ID == "mounts" && s.Warn:
+		c.Hint = "nothing needs to be done: the command finds what the host has at this path, or nothing"
+	default:
 		c.Hint = h.Explain(&netns.StepError{Step: s.ID, Err: s.Err})
-	}
-	if c.Hint == "" {
-		c.Hint = "nothing can be mended here"
 	}
 	return c
 }

@@ -46,7 +46,6 @@ package trust
 
 import (
 	"crypto/x509"
-	"encoding/pem"
 	"fmt"
 	"sync"
 )
@@ -129,7 +128,7 @@ func Build(o Options) (*Plan, error) {
 		Options: o,
 		root:    rooted(o.Root),
 		ca:      ca,
-		caPEM:   pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.Raw}),
+		caPEM:   PEM(ca),
 		plan:    &Plan{root: rooted(o.Root)},
 	}
 	p := b.plan

@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -25,6 +26,7 @@ import (
 	"trace/mitm"
 	"trace/netns"
 	"trace/store"
+	"trace/trust"
 )
 
 const (
@@ -33,8 +35,10 @@ const (
 	// publicHost is what the doctor looks up and connects to: the host that
 	// most users of trace want to reach.
 	publicHost = "api.anthropic.com"
-	// probePatience bounds each thing that the probe tries.
-	probePatience = 5 * time.Second
+	// probePatience bounds what the probe asks of the road, which is all in
+	// this machine, and publicPatience what it asks of the internet.
+	probePatience  = 5 * time.Second
+	publicPatience = 2 * time.Second
 )
 
 // An examination is one run of the doctor.
@@ -42,13 +46,24 @@ type examination struct {
 	link, device string
 	step         func(doctor.Step)
 	store        *store.Store
+	host         *outlook
 }
 
 // examine builds the road around `trace namespace probe`, and reports what
 // that child found and what the record says of it.
 func (e *examination) examine(ctx context.Context) error {
-	e.tell("store", time.Now(), "", e.checkStore())
 	start := time.Now()
+	err := doctor.Host{}.Processes()
+	e.tell("processes", start, "", err)
+	if err != nil {
+		return err
+	}
+	start = time.Now()
+	dir, err := checkStore()
+	e.tell("store", start, dir, err)
+	e.host = lookOut()
+	defer e.host.tries.Wait()
+	start = time.Now()
 	ca, err := mitm.NewAuthority(start)
 	if err != nil {
 		return err
@@ -119,6 +134,7 @@ func (e *examination) drive(ctx context.Context, ca *mitm.Authority, port string
 		return err
 	}
 	defer r.close()
+	e.tellRoots(r.files)
 	if err := r.start(); err != nil {
 		return err
 	}
@@ -131,13 +147,44 @@ func (e *examination) drive(ctx context.Context, ca *mitm.Authority, port string
 	return nil
 }
 
+// tellRoots says which roots servers are verified with.
+func (e *examination) tellRoots(p *trust.Plan) {
+	s := doctor.Step{ID: "roots", Found: p.Bundle}
+	switch {
+	case p.Fallback:
+		s.Err, s.Warn = errors.New("this system has none: fallback roots are used"), true
+	case p.Bundle == "":
+		s.Err, s.Warn = errors.New("this system has no place for a bundle"), true
+	}
+	e.step(s)
+}
+
 // A finding is one line that the probe child prints.
 type finding struct {
 	ID    string        `json:"id"`
 	Took  time.Duration `json:"took"`
 	Found string        `json:"found"`
 	Err   string        `json:"err"`
+	Errno syscall.Errno `json:"errno"` // of Err, 0 if it has none
 	Skip  bool          `json:"skip"`
+	Ran   bool          `json:"ran"` // the program ran, and said no
+}
+
+// A findingError is an error of the probe child.
+type findingError struct {
+	text  string
+	errno syscall.Errno
+}
+
+// Error returns what the child said.
+func (e *findingError) Error() string { return e.text }
+
+// Unwrap leads to the errno.
+func (e *findingError) Unwrap() error {
+	if e.errno == 0 {
+		return nil
+	}
+	return e.errno
 }
 
 // relay turns the child's findings into steps. What fails on the host too is
@@ -150,19 +197,28 @@ func (e *examination) relay(out io.Reader) {
 		}
 		s := doctor.Step{ID: f.ID, Took: f.Took, Found: f.Found, Skip: f.Skip}
 		if f.Err != "" {
-			s.Err = errors.New(f.Err)
+			s.Err = &findingError{f.Err, f.Errno}
 		}
 		switch name, trust := strings.CutPrefix(f.ID, "trust-"); {
 		case trust && !f.Skip && s.Err == nil:
 			s.Err = e.recorded("/" + name)
 		case trust && s.Err != nil:
-			s.Hint = "this program does not accept the run's authority: its connections are carried undecrypted and listed with the reason"
-			s.Warn = name != "go"
+			s.Hint, s.Warn = clientHint(f), name != "go"
+		case f.ID == "claude" && s.Err != nil:
+			s.Hint, s.Warn = "correct or unset CLAUDE_PATH; any other command works as well", true
 		case s.Err != nil:
-			s.Warn = onHost(f.ID) != nil
+			s.Warn = e.host.fails(f.ID)
 		}
 		e.step(s)
 	}
+}
+
+// clientHint explains why a client got nothing.
+func clientHint(f finding) string {
+	if f.Ran || f.ID == "trust-go" {
+		return "this program does not accept the run's authority: its connections are carried undecrypted and listed with the reason"
+	}
+	return "this program could not be started: it is for the report only, runs of other commands work"
 }
 
 // recorded reports whether the record has the probe's request decrypted.
@@ -187,35 +243,46 @@ func (e *examination) recorded(path string) error {
 	return errors.New("the request was answered, but it is not in the record")
 }
 
-// onHost tries outside of the namespace what failed inside.
-func onHost(id string) error {
-	switch id {
-	case "dns":
-		_, err := lookup("ip")
-		return err
-	case "ipv4":
-		_, err := reach("ip4")
-		return err
+// An outlook is what the host itself reaches, tried outside of the namespace
+// while the probe tries the same inside.
+type outlook struct {
+	results map[string]func() error
+	tries   sync.WaitGroup
+}
+
+func lookOut() *outlook {
+	o := &outlook{results: map[string]func() error{
+		"dns":  sync.OnceValue(func() error { _, err := lookup("ip"); return err }),
+		"ipv4": sync.OnceValue(func() error { _, err := reach("ip4"); return err }),
+	}}
+	for _, try := range o.results {
+		o.tries.Go(func() { try() })
 	}
-	return errors.New("not tried on the host")
+	return o
+}
+
+// fails tells whether something fails on the host too.
+func (o *outlook) fails(id string) bool {
+	try, ok := o.results[id]
+	return !ok || try() != nil
 }
 
 // checkStore makes a session file where runs make theirs, and removes it.
-func (e *examination) checkStore() error {
-	dir, err := store.Dir()
+func checkStore() (dir string, err error) {
+	dir, err = store.Dir()
 	if err != nil {
-		return err
+		return "", err
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
+		return "", err
 	}
 	now := time.Now()
 	s, err := store.CreateUnlinked(dir, flow.Session{ID: store.NewID(now), Name: "doctor", Started: now, PID: os.Getpid()}, store.Options{})
 	if err != nil {
-		return err
+		return "", err
 	}
 	_, err = s.Finish(0, now)
-	return err
+	return dir, err
 }
 
 // privateDir returns the empty directory that the child's tmpfs covers, "" if
@@ -236,22 +303,19 @@ func privateDir() string {
 func newProbeCommand() *cobra.Command {
 	return &cobra.Command{Use: "probe", Hidden: true, Args: checked(cobra.NoArgs), RunE: func(cmd *cobra.Command, _ []string) error {
 		enc := json.NewEncoder(cmd.OutOrStdout())
-		for _, c := range probes() {
-			start := time.Now()
-			f := finding{ID: c.id}
-			found, err := c.try()
-			f.Took, f.Found = time.Since(start), found
-			if errors.Is(err, errSkip) {
-				f.Skip, err = true, nil
-			}
-			if err != nil {
-				f.Err = err.Error()
-			}
-			if err := enc.Encode(f); err != nil {
-				return err
+		steps := probes()
+		found := make(chan finding)
+		for _, s := range steps {
+			go func() { found <- s.find() }()
+		}
+		var err error
+		for range steps {
+			f := <-found
+			if err == nil {
+				err = enc.Encode(f)
 			}
 		}
-		return nil
+		return err
 	}}
 }
 
@@ -261,6 +325,23 @@ var errSkip = errors.New("skip")
 type probeStep struct {
 	id  string
 	try func() (found string, err error)
+}
+
+// find tries the step. All steps are tried at the same time: those that ask
+// the internet may have to wait.
+func (s probeStep) find() finding {
+	start := time.Now()
+	found, err := s.try()
+	f := finding{ID: s.id, Took: time.Since(start), Found: found}
+	var exit *exec.ExitError
+	switch {
+	case errors.Is(err, errSkip):
+		f.Skip = true
+	case err != nil:
+		f.Err, f.Ran = err.Error(), errors.As(err, &exit)
+		errors.As(err, &f.Errno)
+	}
+	return f
 }
 
 func probes() []probeStep {
@@ -316,7 +397,7 @@ func findClaude() (string, error) {
 
 // lookup resolves the public host.
 func lookup(network string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), probePatience)
+	ctx, cancel := context.WithTimeout(context.Background(), publicPatience)
 	defer cancel()
 	addrs, err := net.DefaultResolver.LookupNetIP(ctx, network, publicHost)
 	if err != nil {
@@ -327,7 +408,7 @@ func lookup(network string) (string, error) {
 
 // reach connects to the public host.
 func reach(network string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), probePatience)
+	ctx, cancel := context.WithTimeout(context.Background(), publicPatience)
 	defer cancel()
 	addrs, err := net.DefaultResolver.LookupNetIP(ctx, network, publicHost)
 	if err != nil {
