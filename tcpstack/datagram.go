@@ -2,7 +2,6 @@ package tcpstack
 
 import (
 	"fmt"
-	"net/netip"
 
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -13,21 +12,7 @@ import (
 
 // Datagram is one UDP datagram of the child. It may be kept; its methods may
 // be called concurrently, until the stack is closed.
-type Datagram struct {
-	stack   *Stack
-	id      stack.TransportEndpointID
-	payload []byte
-	quoted  []byte // the start of the packet, for Refuse
-}
-
-// Src returns the child's end.
-func (d *Datagram) Src() netip.AddrPort { return addrPort(d.id.RemoteAddress, d.id.RemotePort) }
-
-// Dst returns where the child sent it.
-func (d *Datagram) Dst() netip.AddrPort { return addrPort(d.id.LocalAddress, d.id.LocalPort) }
-
-// Payload returns what was sent. It belongs to the receiver.
-func (d *Datagram) Payload() []byte { return d.payload }
+type Datagram struct{ packet }
 
 // Go runs f in a goroutine that Stack.Close waits for. When too many run, or
 // the stack is closing, f is not run: the datagram is lost, as datagrams are.
@@ -71,10 +56,6 @@ func (d *Datagram) Refuse(err error) {
 	d.stack.unreachable(kind, d.id, d.quoted)
 }
 
-// quotedPayload is how much of a refused datagram's payload an ICMP error
-// quotes at most.
-const quotedPayload = 64
-
 // handleDatagram sees each UDP datagram, on the packet path.
 func (s *Stack) handleDatagram(id stack.TransportEndpointID, pkt *stack.PacketBuffer) bool {
 	h := header.UDP(pkt.TransportHeader().Slice())
@@ -86,11 +67,7 @@ func (s *Stack) handleDatagram(id stack.TransportEndpointID, pkt *stack.PacketBu
 	}
 	size = int(h.Length()) - header.UDPMinimumSize
 	data := pkt.Data().AsRange().ToSlice()[:size]
-	network := pkt.NetworkHeader().Slice()
-	quoted := make([]byte, 0, len(network)+len(h)+quotedPayload)
-	quoted = append(append(quoted, network...), h...)
-	quoted = append(quoted, data[:min(size, quotedPayload)]...)
-	d := &Datagram{stack: s, id: id, payload: data, quoted: quoted}
+	d := &Datagram{s.packet(id, pkt, data)}
 	if s.opt.Datagram != nil && s.opt.Datagram(d) {
 		s.counters.datagrams.Add(1)
 		return true

@@ -77,20 +77,29 @@ func (r refusal) code6() header.ICMPv6Code {
 }
 
 // unreachable sends the ICMP error of a refusal to the child, in the name of
-// the destination itself. quoted is the start of the packet that is refused,
-// its network header first. gVisor's own errors are limited in rate and know
-// no codes but its own.
+// the destination itself.
 func (s *Stack) unreachable(kind refusal, id stack.TransportEndpointID, quoted []byte) {
+	if id.RemoteAddress.Len() == header.IPv6AddressSize {
+		s.icmpError(id.LocalAddress, id.RemoteAddress, uint8(header.ICMPv6DstUnreachable), uint8(kind.code6()), quoted)
+		return
+	}
+	s.icmpError(id.LocalAddress, id.RemoteAddress, uint8(header.ICMPv4DstUnreachable), uint8(kind.code4()), quoted)
+}
+
+// icmpError sends an ICMP error to the child. quoted is the start of the
+// packet that it is about, its network header first. gVisor's own errors are
+// limited in rate and know no codes but its own.
+func (s *Stack) icmpError(from, to tcpip.Address, typ, code uint8, quoted []byte) {
 	proto := tcpip.NetworkProtocolNumber(header.IPv4ProtocolNumber)
 	limit := header.IPv4MinimumProcessableDatagramSize - header.IPv4MinimumSize - header.ICMPv4MinimumSize
-	if id.RemoteAddress.Len() == header.IPv6AddressSize {
+	if to.Len() == header.IPv6AddressSize {
 		proto = header.IPv6ProtocolNumber
 		limit = header.IPv6MinimumMTU - header.IPv6MinimumSize - header.ICMPv6DstUnreachableMinimumSize
 	}
 	if len(quoted) > limit {
 		quoted = quoted[:limit]
 	}
-	r, err := s.ns.FindRoute(nicID, id.LocalAddress, id.RemoteAddress, proto, false)
+	r, err := s.ns.FindRoute(nicID, from, to, proto, false)
 	if err != nil {
 		return
 	}
@@ -105,19 +114,19 @@ func (s *Stack) unreachable(kind refusal, id stack.TransportEndpointID, quoted [
 		params.Protocol = header.ICMPv4ProtocolNumber
 		h := header.ICMPv4(pkt.TransportHeader().Push(header.ICMPv4MinimumSize))
 		clear(h)
-		h.SetType(header.ICMPv4DstUnreachable)
-		h.SetCode(kind.code4())
+		h.SetType(header.ICMPv4Type(typ))
+		h.SetCode(header.ICMPv4Code(code))
 		h.SetChecksum(header.ICMPv4Checksum(h, pkt.Data().Checksum()))
 	} else {
 		params.Protocol = header.ICMPv6ProtocolNumber
 		h := header.ICMPv6(pkt.TransportHeader().Push(header.ICMPv6DstUnreachableMinimumSize))
 		clear(h)
-		h.SetType(header.ICMPv6DstUnreachable)
-		h.SetCode(kind.code6())
+		h.SetType(header.ICMPv6Type(typ))
+		h.SetCode(header.ICMPv6Code(code))
 		h.SetChecksum(header.ICMPv6Checksum(header.ICMPv6ChecksumParams{
 			Header:      h,
-			Src:         id.LocalAddress,
-			Dst:         id.RemoteAddress,
+			Src:         from,
+			Dst:         to,
 			PayloadCsum: pkt.Data().Checksum(),
 			PayloadLen:  pkt.Data().Size(),
 		}))

@@ -13,6 +13,8 @@ type Stats struct {
 	Datagrams        uint64 // UDP datagrams that were taken
 	DatagramsRefused uint64 // UDP datagrams answered with port unreachable
 	DatagramsDropped uint64 // taken datagrams beyond the limit of Datagram.Go
+	Echoes           uint64 // ICMP echo requests that were taken
+	EchoesRefused    uint64 // ICMP echo requests answered with an ICMP error of ours
 	Malformed        uint64 // packets that are no whole IP packets
 	Ignored          uint64 // packets from or to addresses that are not carried
 	ReadErrors       uint64 // transient errors when reading the device
@@ -22,6 +24,7 @@ type Stats struct {
 type counters struct {
 	syns, synsDropped, refused, abandoned         atomic.Uint64
 	datagrams, datagramsRefused, datagramsDropped atomic.Uint64
+	echoes, echoesRefused                         atomic.Uint64
 	malformed, ignored, readErrors, writeErrors   atomic.Uint64
 }
 
@@ -38,6 +41,8 @@ func (s *Stack) Stats() Stats {
 		Datagrams:        c.datagrams.Load(),
 		DatagramsRefused: c.datagramsRefused.Load(),
 		DatagramsDropped: c.datagramsDropped.Load(),
+		Echoes:           c.echoes.Load(),
+		EchoesRefused:    c.echoesRefused.Load(),
 		Malformed:        c.malformed.Load(),
 		Ignored:          c.ignored.Load(),
 		ReadErrors:       c.readErrors.Load(),

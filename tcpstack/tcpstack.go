@@ -51,12 +51,18 @@
 //
 // UDP. Each datagram is offered to Options.Datagram; one that is not taken is
 // answered with port unreachable at once, so that QUIC falls back to TCP
-// without waiting.
+// without waiting. A datagram keeps what it takes to answer it, later too:
+// with datagrams (Reply), as an error of our own tells (Refuse), or with an
+// ICMP error that somebody further on sent (Fail).
+//
+// ICMP. Each echo request is offered to Options.Echo; one that is not taken
+// is answered with administratively prohibited. Nothing is answered in the
+// destination's name without it: an answer of ours would lie about who can be
+// reached.
 //
 // Dropped without an answer, and counted: truncated or malformed packets,
 // loopback, multicast, broadcast and unspecified addresses, protocols other
-// than TCP, UDP and ICMP. ICMP echo is not answered, because an answer of
-// ours would lie about who can be reached.
+// than TCP, UDP and ICMP.
 //
 // Goroutines: one reader and one writer per Device, gVisor's processors (one
 // per CPU), one for each Incoming and each Datagram.Go. Close ends all of
@@ -113,6 +119,11 @@ type Options struct {
 	// the datagram was taken; others are answered with port unreachable. Nil
 	// takes none.
 	Datagram func(d *Datagram) bool
+
+	// Echo is called for each ICMP echo request in the order of arrival, on
+	// the packet path: it must not block. It returns whether the request was
+	// taken; others are refused. Nil takes none.
+	Echo func(e *Echo) bool
 
 	// LinkDown is called once, from the link's reader, when the device failed
 	// for good, so that no packet will come any more. Nil is allowed.
@@ -195,6 +206,8 @@ func (s *Stack) configure() error {
 	s.syns.init(s)
 	s.ns.SetTransportProtocolHandler(tcp.ProtocolNumber, s.syns.handle)
 	s.ns.SetTransportProtocolHandler(udp.ProtocolNumber, s.handleDatagram)
+	s.ns.SetTransportProtocolHandler(icmp.ProtocolNumber4, s.handleEcho4)
+	s.ns.SetTransportProtocolHandler(icmp.ProtocolNumber6, s.handleEcho6)
 	return nil
 }
 
