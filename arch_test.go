@@ -35,6 +35,7 @@ var mayImport = map[string][]string{
 	"process":        {"flow"},
 	"mirror":         {},
 	"mitm":           {"flow"},
+	"datagram":       {"flow"},
 	"wire":           {"flow"},
 	"redact":         {"flow"},
 	"store":          {"flow", "redact"},
