@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"trace/datagram"
 	"trace/dns"
 	"trace/doctor"
 	"trace/flow"
@@ -51,6 +52,7 @@ type road struct {
 	names  *dns.Server
 	plan   dns.Plan
 	proxy  *mitm.Proxy
+	relay  *datagram.Relay // of UDP and ICMP
 	ns     *netns.Namespace
 	wg     *wg.Link
 	far    *tcpstack.Tunnel
@@ -151,6 +153,7 @@ func (r *road) buildNames() {
 		Bypass:           r.bypass,
 		DecryptUntrusted: r.untrusted,
 	}
+	r.relay = &datagram.Relay{Name: r.names.Name, Record: r.passed, NextID: r.proxy.NextID}
 }
 
 // tap decodes what passes on a connection into the record.
@@ -299,7 +302,8 @@ func (r *road) join() error {
 		}
 		link = dev
 	}
-	stack, err := tcpstack.New(tcpstack.Options{Link: link, Accept: r.accept, Datagram: r.datagram, LinkDown: r.down})
+	stack, err := tcpstack.New(tcpstack.Options{Link: link, Accept: r.accept, Datagram: r.datagram,
+		Echo: func(e *tcpstack.Echo) bool { return r.relay.TakeEcho(e) }, LinkDown: r.down})
 	if err != nil {
 		return fmt.Errorf("stack: %w", err)
 	}
@@ -358,10 +362,20 @@ func (r *road) accept(in *tcpstack.Incoming) {
 	r.names.ServeConn(conn, in.Src(), in.Dst())
 }
 
-// datagram answers name queries and refuses the rest.
+// passed records what happens to datagrams. What they hold never waits for
+// the store; what opens and closes rows does.
+func (r *road) passed(e flow.Event) {
+	if e.Kind == flow.Message {
+		r.record.Offer(e)
+		return
+	}
+	r.record.Append(e)
+}
+
+// datagram answers name queries and carries the rest.
 func (r *road) datagram(d *tcpstack.Datagram) bool {
 	if !r.plan.Takes(d.Dst()) {
-		return false
+		return r.relay.Take(d)
 	}
 	d.Go(func() {
 		answer, err := r.names.Query(r.ctx, d.Src(), d.Dst(), d.Payload(), false)
@@ -388,6 +402,9 @@ func (r *road) close() {
 	}
 	r.serve.Wait()
 	var errs []error
+	if r.relay != nil {
+		errs = append(errs, r.relay.Close()) // answers through the stack
+	}
 	if r.stack != nil {
 		errs = append(errs, r.stack.Close())
 	}
