@@ -132,7 +132,7 @@ func Run(ctx context.Context, o Options) *Report {
 			r.Device = deviceOf(s)
 		}
 	}
-	r.OK = true
+	r.OK = err == nil
 	for _, c := range r.Checks {
 		r.OK = r.OK && c.Status != Fail
 	}
@@ -151,6 +151,15 @@ func deviceOf(s Step) string {
 
 // folded names the check that a step of the namespace belongs to.
 var folded = map[string]string{"lo": "netns", "address": "route"}
+
+// listed tells whether a step belongs to a check of the report.
+func listed(id string) bool {
+	_, ok := folded[id]
+	for _, t := range titles {
+		ok = ok || t.id == id
+	}
+	return ok
+}
 
 // note keeps s; an error is never overwritten by a later success of the same
 // check.
@@ -179,7 +188,7 @@ func blame(seen map[string]Step, err error) {
 	}
 	id := "exec"
 	var step *netns.StepError
-	if errors.As(err, &step) {
+	if errors.As(err, &step) && listed(step.Step) {
 		id = step.Step
 	}
 	note(seen, Step{ID: id, Err: err})

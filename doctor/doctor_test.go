@@ -69,6 +69,7 @@ func TestRunBlames(t *testing.T) {
 		{&netns.StepError{Step: "device", Err: syscall.EACCES}, nil, "device", "EACCES"},
 		{&netns.StepError{Step: "lo", Err: syscall.EPERM}, nil, "netns", "EPERM"},
 		{errors.New("stack: no"), nil, "exec", ""},
+		{&netns.StepError{Step: "init", Err: syscall.EPIPE}, nil, "exec", "EPIPE"},
 		{errors.New("link"), []Step{{ID: "link", Err: errors.New("handshake")}}, "link", ""},
 	} {
 		r := Run(context.Background(), Options{Probe: func(_ context.Context, step func(Step)) error {

@@ -295,44 +295,6 @@ func tailEvents(t *testing.T, j *job, events chan<- time.Time) {
 	tail.Wait()
 }
 
-// TestDoctor: the doctor and the run agree.
-func TestDoctor(t *testing.T) {
-	for _, w := range worlds(t) {
-		t.Run(w.String(), func(t *testing.T) {
-			j := newJob(t, w)
-			r := j.must(j.trace("namespace", "doctor", "--json", "--link", w.link, "--device", w.device), 0)
-			report := decodeReport(t, r.stdout)
-			if !report.OK || report.Privacy || report.Device != w.device {
-				t.Errorf("report %+v", report)
-			}
-			for _, c := range report.Checks {
-				if (c.Status == "warn" || c.Status == "fail") && c.Hint == "" {
-					t.Errorf("%s: %s without a hint", c.ID, c.Status)
-				}
-			}
-			j.must(j.inspect(nil, "true"), 0)
-		})
-	}
-	t.Run("refused device", func(t *testing.T) {
-		if os.Getuid() != 0 {
-			t.Skip("needs root to run as somebody who may not open /dev/net/tun")
-		}
-		j := newJob(t, world{false, "direct", "auto"})
-		if fi, err := os.Stat("/dev/net/tun"); err != nil || fi.Mode().Perm()&0o006 != 0 {
-			t.Skip("needs a /dev/net/tun that only root may open")
-		}
-		r := j.must(j.trace("namespace", "doctor", "--json", "--device", "tun"), 1)
-		report := decodeReport(t, r.stdout)
-		if report.OK || !slices.ContainsFunc(report.Checks, func(c check) bool { return c.ID == "device" && c.Status == "fail" && c.Errno == "EACCES" }) {
-			t.Errorf("report %+v", report)
-		}
-		run := j.must(j.trace("run", "--inspect", "--device", "tun", "--", "sh", "-c", "echo started"), 125)
-		if strings.Contains(run.stdout, "started") {
-			t.Error("the command was started without capture")
-		}
-	})
-}
-
 // TestOpaque: what is not HTTP is carried and counted.
 func TestOpaque(t *testing.T) {
 	need(t, "/usr/bin/python3")
