@@ -30,41 +30,40 @@ func (v *view) parents(pid int) (pids []int) {
 	return pids
 }
 
-// deepest chooses among the processes that hold the socket under the same number as h does.
+// deepest chooses among the processes that hold the socket under the same number as h does. Only a process
+// that came after the socket did can have inherited it.
 func (v *view) deepest(h holder, inode uint64) holder {
-	var all []holder
-	for _, c := range slices.Clone(v.known) {
-		if c == h.candidate {
-			continue
-		}
-		if c.look == 0 {
-			if o, ok := v.scan(c, inode); ok {
-				all = append(all, o)
-			}
-		} else if c.door != closed && v.read(c, h.fd) == inode {
-			all = append(all, holder{c, h.fd})
+	all := []holder{h}
+	for _, c := range v.known {
+		if c != h.candidate && c.came > h.since && c.door != closed && v.read(c, h.fd) == inode {
+			all = append(all, holder{c, h.fd, 0})
 		}
 	}
-	if len(all) == 0 {
-		return h
+	if len(all) > 1 {
+		h = v.lowest(all)
 	}
-	all = append(all, h)
+	for range depthLimit {
+		s, err := readStat(unix.AT_FDCWD, procPath(h.pid)+"/stat", v.buf)
+		c := v.pids[s.parent]
+		if err != nil || c == nil || !sameMemory(c.pid, h.pid) || v.read(c, h.fd) != inode {
+			break
+		}
+		h.candidate = c
+	}
+	return h
+}
+
+// lowest returns the holder with the most ancestors, the youngest of several.
+func (v *view) lowest(all []holder) holder {
 	depth, start := map[int]int{}, map[int]uint64{}
 	for _, h := range all {
 		depth[h.pid] = len(v.parents(h.pid))
-		s, _ := readStat(unix.AT_FDCWD, h.base+"/stat", v.buf)
+		s, _ := readStat(unix.AT_FDCWD, procPath(h.pid)+"/stat", v.buf)
 		start[h.pid] = s.start
 	}
-	slices.SortFunc(all, func(a, b holder) int {
+	return slices.MaxFunc(all, func(a, b holder) int {
 		return cmp.Or(cmp.Compare(depth[a.pid], depth[b.pid]), cmp.Compare(start[a.pid], start[b.pid]), cmp.Compare(a.pid, b.pid))
 	})
-	best := all[0]
-	for _, h := range all[1:] {
-		if !sameMemory(best.pid, h.pid) {
-			best = h
-		}
-	}
-	return best
 }
 
 // sameMemory reports that two processes share their memory, as parent and child do between vfork
@@ -93,7 +92,7 @@ func (v *view) opaque(uid uint32) (h holder, ok bool) {
 			}
 		}
 		veiled = append(veiled, pid)
-		h, ok = holder{c, -1}, true
+		h, ok = holder{c, -1, 0}, true
 	}
 	return h, ok
 }

@@ -25,8 +25,10 @@ func (v *view) describe(h holder, inode uint64) *flow.Process {
 		return nil
 	}
 	defer unix.Close(dir)
-	if inode != 0 && v.readAt(dir, h.door, h.door.dir()+strconv.Itoa(h.fd)) != inode {
-		return nil
+	if inode != 0 {
+		if now, _ := v.readAt(dir, h.door, h.door.dir()+strconv.Itoa(h.fd)); now != inode {
+			return nil
+		}
 	}
 	p := &flow.Process{PID: h.pid, Parents: v.parents(h.pid)}
 	n, _ := readFile(dir, "cmdline", v.buf[:argvLimit+1])

@@ -119,15 +119,20 @@ func lastPID(buf []byte) int {
 	return last
 }
 
-// isThread reports that pid is no process, be it a thread or nothing at all. Kernels that cannot
-// say are not believed.
-func isThread(pid int) bool {
+// isProcess reports that pid is a process, no thread of one and not nothing.
+func isProcess(pid int, buf []byte) bool {
 	fd, err := unix.PidfdOpen(pid, 0)
-	if err == nil {
+	switch err {
+	case nil:
 		unix.Close(fd)
+		return true
+	case unix.ESRCH, unix.EINVAL, unix.ENOENT:
 		return false
 	}
-	return err == unix.ESRCH || err == unix.EINVAL || err == unix.ENOENT
+	// Not before Linux 5.3, nor under some seccomp filters.
+	n, err := readFile(unix.AT_FDCWD, procPath(pid)+"/status", buf)
+	group, ok := number(line(buf[:n], "Tgid:"))
+	return err == nil && ok && group == pid
 }
 
 // stat is what /proc/PID/stat tells.

@@ -15,18 +15,27 @@ const other = ^uint64(0)
 // read returns what a process has under a number now: the inode of a socket, other, or 0 for
 // nothing.
 func (v *view) read(c *candidate, fd int) uint64 {
-	return v.readAt(unix.AT_FDCWD, c.door, c.base+"/"+c.door.dir()+strconv.Itoa(fd))
+	name := strconv.Itoa(fd)
+	s, err := v.readAt(unix.AT_FDCWD, c.door, c.base+"/"+c.door.dir()+name)
+	if closedDoor(err) && c.door == links {
+		c.door = infos
+		s, err = v.readAt(unix.AT_FDCWD, c.door, c.base+"/"+c.door.dir()+name)
+	}
+	if closedDoor(err) {
+		c.door = closed
+	}
+	return s
 }
 
 // readAt reads one descriptor by the name that its link or its fdinfo has.
-func (v *view) readAt(dir int, d door, name string) uint64 {
+func (v *view) readAt(dir int, d door, name string) (uint64, error) {
 	v.left--
 	if d == infos {
 		n, err := readFile(dir, name, v.buf)
-		return v.infoInode(v.buf[:n], err)
+		return v.infoInode(v.buf[:n], err), err
 	}
 	n, err := unix.Readlinkat(dir, name, v.buf)
-	return linkInode(v.buf[:max(n, 0)], err)
+	return linkInode(v.buf[:max(n, 0)], err), err
 }
 
 func linkInode(link []byte, err error) uint64 {
@@ -81,7 +90,7 @@ func (v *view) scan(c *candidate, inode uint64) (h holder, ok bool) {
 	if n < 0 {
 		v.drop(c)
 	}
-	return holder{c, fd}, fd >= 0
+	return holder{c, fd, 0}, fd >= 0
 }
 
 // scanBase reads the descriptors below c.base. It returns how many there are, -1 if there is no such
@@ -100,12 +109,12 @@ func (v *view) scanBase(c *candidate, inode uint64) (n, found int) {
 	numbers(dir, v.list, func(fd int) bool {
 		n++
 		c.use(fd)
-		s := v.readAt(dir, c.door, strconv.Itoa(fd))
+		s, _ := v.readAt(dir, c.door, strconv.Itoa(fd))
 		if s == inode {
 			found = fd
 		}
 		if s != 0 && s != other {
-			v.remember(s, holder{c, fd})
+			v.remember(s, holder{c, fd, 0})
 		}
 		return v.left > 0
 	})
@@ -127,6 +136,7 @@ func (v *view) enter(c *candidate) (dir int, err error) {
 func (v *view) remember(inode uint64, h holder) {
 	if len(v.seen) >= seenLimit {
 		clear(v.seen)
+		v.cleared = v.look
 	}
 	v.seen[inode] = h
 }

@@ -1,6 +1,7 @@
 package process
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 
@@ -8,16 +9,18 @@ import (
 )
 
 const (
-	lookLimit   = 200_000 // descriptors read in one lookup
-	knownLimit  = 1024    // processes remembered; others are found by walking the tree
-	treeLimit   = 8192    // processes of one walk
-	seenLimit   = 16384   // sockets remembered
-	openLimit   = 4096    // descriptor numbers remembered of a process
-	recentLimit = 4       // of these, the ones that sockets were found under
-	guessLimit  = 4       // free numbers tried in a row
-	rangeLimit  = 256     // process numbers looked at one by one; if more were given out the tree is walked
-	forking     = 8       // numbers given out this lately may be of processes that cannot be seen yet
-	bufferSize  = 64 << 10
+	lookLimit    = 200_000 // descriptors read in one lookup
+	knownLimit   = 1024    // processes remembered; others are found by walking the tree
+	treeLimit    = 8192    // processes of one walk
+	seenLimit    = 16384   // sockets remembered
+	openLimit    = 4096    // descriptor numbers remembered of a process
+	recentLimit  = 4       // of these, the ones that sockets were found under
+	smallProcess = 64      // descriptors that are read rather than guessed at
+	strayLimit   = 8       // high numbers apart from the others, as shells and supervisors leave them open
+	guessLimit   = 4       // free numbers tried in a row
+	rangeLimit   = 2048    // process numbers looked at one by one; if more were given out the tree is walked
+	forking      = 8       // numbers given out this lately may be of processes that cannot be seen yet
+	bufferSize   = 64 << 10
 )
 
 // view is what is remembered of the processes of a namespace, and how to look at them. It never
@@ -27,16 +30,18 @@ type view struct {
 	netNS        uint64
 	sockets      string // mount id of all sockets, as fdinfo shows it
 
-	last  int                // process number given out last when known was brought up to date
-	known []*candidate       // those found lately and newcomers first
-	pids  map[int]*candidate // known by number
-	came  int                // newcomers since the dead were last swept out
-	seen  map[uint64]holder  // where scans saw sockets
-	tree  []int              // processes of the last walk, parents first
-	look  int                // counts lookups
-	left  int                // descriptors that this lookup may still read
-	buf   []byte             // of what is read
-	list  []byte             // of a directory whose entries are read meanwhile
+	last    int                // process number given out last when known was brought up to date
+	known   []*candidate       // those found lately and newcomers first
+	pids    map[int]*candidate // known by number
+	came    int                // newcomers since the dead were last swept out
+	seen    map[uint64]holder  // where scans saw sockets
+	strays  int                // high numbers in use, apart from the others, that processes here inherit from each other
+	cleared int                // lookup that last forgot what was seen
+	tree    []int              // processes of the last walk, parents first
+	look    int                // counts lookups, from 1
+	left    int                // descriptors that this lookup may still read
+	buf     []byte             // of what is read
+	list    []byte             // of a directory whose entries are read meanwhile
 }
 
 // candidate is a process that may hold sockets.
@@ -44,7 +49,10 @@ type candidate struct {
 	pid    int
 	base   string // /proc/PID, or /proc/PID/task/TID if the first thread is dead
 	door   door
+	came   int    // lookup that noticed it
 	look   int    // lookup that scanned it last; 0: none yet
+	size   int64  // how many descriptors it had when last asked
+	asked  bool   // it was
 	open   []bool // numbers in use when last looked at
 	recent []int  // numbers that sockets were found under, last first
 }
@@ -69,7 +77,8 @@ func (d door) dir() string {
 // holder is a process and the number that it has the socket under.
 type holder struct {
 	*candidate
-	fd int
+	fd    int
+	since int // lookup after which the socket came there; 0: not known
 }
 
 func newView(root, helper int, ns uint64) view {
@@ -100,7 +109,7 @@ func socketMount(buf []byte) string {
 func (v *view) holder(inode uint64) (h holder, ok bool) {
 	v.look++
 	v.refresh()
-	for _, search := range []func(uint64) (holder, bool){v.remembered, v.guess, v.scanKnown, v.scanTree} {
+	for _, search := range []func(uint64) (holder, bool){v.remembered, v.guess, v.guessAgain, v.scanKnown, v.scanTree} {
 		if h, ok = search(inode); ok {
 			h = v.deepest(h, inode)
 			v.prefer(h)
@@ -126,7 +135,7 @@ func (v *view) refresh() {
 			if c := v.pids[pid]; c != nil && pid > v.last {
 				v.drop(c) // its number was given out again
 			}
-			if v.pids[pid] == nil && !isThread(pid) && v.inside(pid) {
+			if v.pids[pid] == nil && isProcess(pid, v.buf) && v.inside(pid) {
 				v.add(pid)
 			}
 		}
@@ -151,7 +160,7 @@ func (v *view) add(pid int) *candidate {
 	if pid == v.helper || pid == 0 {
 		return nil
 	}
-	c := &candidate{pid: pid, base: procPath(pid)}
+	c := &candidate{pid: pid, base: procPath(pid), came: v.look}
 	v.pids[pid] = c
 	v.known = slices.Insert(v.known, 0, c)
 	v.came++
@@ -162,8 +171,11 @@ func (v *view) add(pid int) *candidate {
 }
 
 // prefer makes the process that was found the first to be looked at, and the number under which it has the
-// socket the first to be guessed.
+// socket the first to be guessed. A process that connects more than once is worth a scan.
 func (v *view) prefer(h holder) {
+	if h.look == 0 && len(h.recent) > 0 {
+		v.scan(h.candidate, 0)
+	}
 	if i := slices.Index(v.known, h.candidate); i > 0 {
 		copy(v.known[1:], v.known[:i])
 		v.known[0] = h.candidate
@@ -174,6 +186,9 @@ func (v *view) prefer(h holder) {
 	}
 	h.recent = slices.Insert(h.recent, 0, h.fd)
 	h.recent = h.recent[:min(len(h.recent), recentLimit)]
+	if n := int(h.size) - 1 - h.fd; n >= 0 && n <= strayLimit {
+		v.strays = n
+	}
 }
 
 // drop forgets a process. What seen says of it is refuted when it is looked at.
@@ -205,42 +220,138 @@ func (v *view) remembered(inode uint64) (holder, bool) {
 	return h, ok && v.pids[h.pid] == h.candidate && v.read(h.candidate, h.fd) == inode
 }
 
-// guess looks under the numbers that each process is likely to have used last. A process that was
-// never scanned is.
+// guess looks where each process is most likely to have put its newest socket: first in newcomers, all of
+// which is read where it is little, and in the process found last; then in those that have more or fewer descriptors than
+// when last looked at; then in the others.
 func (v *view) guess(inode uint64) (h holder, ok bool) {
-	for _, c := range slices.Clone(v.known) {
-		if c.look == 0 {
-			h, ok = v.scan(c, inode)
-		} else if c.door != closed {
-			h, ok = v.guessIn(c, inode)
+	var small, same []*candidate
+	known := slices.Clone(v.known)
+	for i, c := range known {
+		if i > 0 && c.asked {
+			continue
 		}
-		if ok {
+		v.resized(c)
+		if h, ok = v.guessIn(c, inode); ok {
+			return h, true
+		}
+		if c.look == 0 && c.size <= smallProcess {
+			small = append(small, c)
+		}
+	}
+	for _, c := range small {
+		if h, ok = v.scan(c, inode); ok {
+			return h, true
+		}
+	}
+	for _, c := range known[min(1, len(known)):] {
+		if !v.resized(c) {
+			same = append(same, c)
+		} else if h, ok = v.guessIn(c, inode); ok {
+			return h, true
+		}
+	}
+	for _, c := range same {
+		if h, ok = v.guessIn(c, inode); ok {
 			return h, true
 		}
 	}
 	return h, false
 }
 
+// resized reports whether the number of a process's descriptors is another than last time. The kernel tells
+// it since Linux 6.2, as the size of their directory. A process that ended is dropped.
+func (v *view) resized(c *candidate) bool {
+	var st unix.Stat_t
+	if err := unix.Stat(c.base+"/fd", &st); err != nil {
+		v.drop(c)
+		return false
+	}
+	was := c.size
+	c.size, c.asked = st.Size, true
+	return was != c.size
+}
+
+// guessIn looks under the number found last, then under the lowest that is thought to be free; where that
+// is taken by something else, under the next. Of a process that was never scanned it only knows how many
+// numbers are in use: the newest is the highest if there are no gaps, but for strays.
 func (v *view) guessIn(c *candidate, inode uint64) (holder, bool) {
-	for _, fd := range c.recent {
-		if v.read(c, fd) == inode {
-			return holder{c, fd}, true
+	if c.door == closed || c.look == v.look {
+		return holder{}, false
+	}
+	last := -1
+	if len(c.recent) > 0 {
+		last = c.recent[0]
+		switch v.read(c, last) {
+		case inode:
+			return holder{c, last, v.since(c)}, true
+		case 0:
+			c.release(last)
 		}
+	}
+	if c.look == 0 {
+		for i, strays := range []int{v.strays, 0, 1, 2} {
+			fd := int(c.size) - 1 - strays
+			if fd < 0 || fd == last || i > 0 && strays == v.strays {
+				continue
+			}
+			if v.read(c, fd) == inode {
+				return holder{c, fd, v.since(c)}, true
+			}
+		}
+		return holder{}, false
 	}
 	for range guessLimit {
 		fd := slices.Index(c.open, false)
 		if fd < 0 {
 			fd = len(c.open)
 		}
+		if fd == last {
+			break
+		}
 		switch v.read(c, fd) {
 		case inode:
-			return holder{c, fd}, true
+			return holder{c, fd, v.since(c)}, true
 		case 0:
 			return holder{}, false
 		}
 		c.use(fd)
 	}
 	return holder{}, false
+}
+
+// since returns the lookup after which a socket that no scan saw came to a process, or, if it was never scanned,
+// after which the process came.
+func (v *view) since(c *candidate) int {
+	switch {
+	case c.look == 0:
+		return c.came - 1
+	case c.look <= v.cleared:
+		return 0
+	}
+	return c.look
+}
+
+// guessAgain looks under the other numbers that were found lately: a program that opened and closed several
+// connections takes one of theirs.
+func (v *view) guessAgain(inode uint64) (holder, bool) {
+	for _, c := range v.known {
+		if c.look == v.look || c.door == closed {
+			continue
+		}
+		for _, fd := range c.recent[min(1, len(c.recent)):] {
+			if v.read(c, fd) == inode {
+				return holder{c, fd, 0}, true
+			}
+		}
+	}
+	return holder{}, false
+}
+
+// release notes that a number is free.
+func (c *candidate) release(fd int) {
+	if fd < len(c.open) {
+		c.open[fd] = false
+	}
 }
 
 // use notes that a number is not free.
@@ -254,9 +365,11 @@ func (c *candidate) use(fd int) {
 	c.open[fd] = true
 }
 
-// scanKnown reads everything of all known processes.
+// scanKnown reads everything of all known processes, first of those where nothing was ever seen.
 func (v *view) scanKnown(inode uint64) (holder, bool) {
-	for _, c := range slices.Clone(v.known) {
+	known := slices.Clone(v.known)
+	slices.SortStableFunc(known, func(a, b *candidate) int { return cmp.Compare(min(a.look, 1), min(b.look, 1)) })
+	for _, c := range known {
 		if c.look == v.look {
 			continue
 		}
