@@ -198,7 +198,7 @@ func TestClose(t *testing.T) {
 
 // TestNoDiag: a side that cannot be looked at is an error of Start.
 func TestNoDiag(t *testing.T) {
-	w := prepare(t, &Mirror{}, nil)
+	w := prepare(t, &Mirror{}, "agent")
 	unix.Kill(w.ns.HelperPID(), unix.SIGKILL)
 	<-w.ns.HelperDone()
 	err := w.m.Start(t.Context())

@@ -31,6 +31,8 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	case "agent":
 		os.Exit(agent())
+	case "tracer":
+		os.Exit(tracer())
 	case "user":
 		os.Exit(becomeUser())
 	}
@@ -127,7 +129,7 @@ func config(path string, args ...string) *netns.Config {
 // agent runs when it returns.
 func newWorld(t testing.TB, m *Mirror, services ...*net.TCPListener) *world {
 	t.Helper()
-	w := prepare(t, m, nil)
+	w := prepare(t, m, "agent")
 	for _, l := range services {
 		foreign(t, l)
 	}
@@ -135,34 +137,95 @@ func newWorld(t testing.TB, m *Mirror, services ...*net.TCPListener) *world {
 	return w
 }
 
-// prepare is newWorld but that neither mirror nor command has been started. A
-// nil command is the agent.
-func prepare(t testing.TB, m *Mirror, c *netns.Config) *world {
+// prepare is newWorld but that neither mirror nor command has been started, and
+// that another role than the agent's may be played.
+func prepare(t testing.TB, m *Mirror, role string) *world {
 	t.Helper()
-	w := &world{t: t, m: m}
-	if c == nil {
-		exe, err := os.Executable()
-		if err != nil {
-			t.Fatal(err)
-		}
-		c = config(exe)
-		c.Env = append(os.Environ(), roleVar+"=agent")
-		inR, inW, outR, outW := pipes(t)
-		c.Stdin, c.Stdout = inR, outW
-		w.in, w.out = inW, bufio.NewScanner(outR)
-		w.out.Buffer(nil, 1<<20)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	ns, err := netns.Start(ctx, c)
+	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { ns.Close() })
-	w.ns, m.Inside = ns, ns
-	m.Note = w.note
-	m.Log = t.Logf
+	c := config(exe)
+	c.Env = append(os.Environ(), roleVar+"="+role)
+	inR, inW, outR, outW := pipes(t)
+	c.Stdin, c.Stdout = inR, outW
+	w := &world{t: t, in: inW, out: bufio.NewScanner(outR)}
+	w.enter(m, c)
 	return w
+}
+
+// enter makes the namespace for a command.
+func (w *world) enter(m *Mirror, c *netns.Config) {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.t.Context(), 10*time.Second)
+	defer cancel()
+	ns, err := netns.Start(ctx, c)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { ns.Close() })
+	w.ns, w.m = ns, m
+	m.Inside, m.Note, m.Log = ns, w.note, w.t.Logf
+}
+
+// newTracer is newWorld in a process of its own, as a second trace is.
+func newTracer(t *testing.T) *world {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(exe)
+	cmd.Env = append(os.Environ(), roleVar+"=tracer")
+	cmd.Stderr = os.Stderr
+	in, err1 := cmd.StdinPipe()
+	out, err2 := cmd.StdoutPipe()
+	if err := errors.Join(err1, err2, cmd.Start()); err != nil {
+		t.Fatal(err)
+	}
+	w := &world{t: t, in: in, out: bufio.NewScanner(out)}
+	t.Cleanup(func() {
+		in.Close()
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("tracer: %v", err)
+		}
+	})
+	return w
+}
+
+// tracer has an agent in a namespace of its own, which speaks for it. Notes
+// are a failure.
+func tracer() int {
+	exe, err := os.Executable()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	os.Setenv(roleVar, "agent")
+	ctx := context.Background()
+	ns, err := netns.Start(ctx, config(exe))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer ns.Close()
+	code := 0
+	m := &Mirror{Inside: ns, Note: func(n Note) {
+		fmt.Fprintln(os.Stderr, n)
+		code = 1
+	}}
+	err = m.Start(ctx)
+	if err == nil {
+		err = ns.Go()
+	}
+	if err == nil {
+		_, err = ns.Wait()
+	}
+	if err = errors.Join(err, m.Close()); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return code
 }
 
 func pipes(t testing.TB) (inR, inW, outR, outW *os.File) {

@@ -41,9 +41,10 @@
 // Listeners are found by asking the kernel: a NETLINK_SOCK_DIAG socket per
 // side (that of inside was made there) lists the sockets in state LISTEN. Two
 // lists a side, IPv4 and IPv6, every Interval; while nothing changes a pass
-// ends there and allocates nothing. A pass may take a thousandth of the time
-// at most, for which the pause grows to maxPause; a child that opens listeners
-// by the ten thousand makes it grow further.
+// ends there and allocates nothing, and after a while of that the pauses get
+// longer, because being woken costs more than looking. A child that opens
+// listeners by the ten thousand makes passes long: they take a twentieth of the
+// time at most.
 //
 // Own listeners are nobody's original, or mirrors would be mirrored back:
 // mirrors are known by their inode, and so is every other listener of this
@@ -88,9 +89,9 @@ import (
 // that a child that uses one up takes nothing from the host's services.
 const (
 	defaultInterval = 50 * time.Millisecond
-	maxPause        = 100 * time.Millisecond // between two passes, unless they take long
-	idleShare       = 1000                   // passes take at most this fraction of the time…
-	busyShare       = 20                     // …or this one where that needs pauses beyond maxPause
+	quietInterval   = 100 * time.Millisecond // once nothing has changed for quietAfter
+	quietAfter      = 2 * time.Second
+	busyShare       = 20 // passes take at most this fraction of the time
 
 	maxOutside   = 512   // mirrors that stand outside
 	maxInside    = 1024  // more: a second trace whose child uses up its limit must not use up ours
@@ -139,8 +140,8 @@ type Mirror struct {
 	// Log is for those who look for faults. Nil: silent.
 	Log func(format string, args ...any)
 
-	// Interval is the pause between two looks at the listeners. It grows to
-	// 100 ms where looking is expensive. Zero: 50 ms.
+	// Interval is the pause between two looks at the listeners. While nothing
+	// changes it is 100 ms at least. Zero: 50 ms.
 	Interval time.Duration
 
 	keeper keeper
@@ -188,7 +189,7 @@ func (m *Mirror) keep(ctx context.Context) {
 	gone := m.Inside.HelperDone()
 	timer := time.NewTimer(m.interval())
 	defer timer.Stop()
-	var cost time.Duration
+	news := time.Now()
 	var fault string
 	for {
 		select {
@@ -208,27 +209,20 @@ func (m *Mirror) keep(ctx context.Context) {
 			fault = err.Error()
 			m.log("localhost: %v", err)
 		}
-		took := time.Since(start)
-		if !changed {
-			cost = smooth(cost, took)
+		if changed {
+			news = start
 		}
-		timer.Reset(m.pause(cost, took))
+		timer.Reset(m.pause(start.Sub(news), time.Since(start)))
 	}
 }
 
-// smooth follows what a pass costs, down at once and up slowly: where others
-// use the processor a pass takes longer than it costs.
-func smooth(cost, took time.Duration) time.Duration {
-	if cost == 0 || took < cost {
-		return took
+// pause is how long to wait after a pass that took so long, with nothing new
+// for a while.
+func (m *Mirror) pause(quiet, took time.Duration) time.Duration {
+	p := m.interval()
+	if quiet >= quietAfter {
+		p = max(p, quietInterval)
 	}
-	return cost + (took-cost)/16
-}
-
-// pause is how long to wait after a pass that took so long, where passes
-// without anything new usually cost so much.
-func (m *Mirror) pause(cost, took time.Duration) time.Duration {
-	p := max(m.interval(), min(idleShare*cost, maxPause))
 	return max(p, busyShare*min(took, lastRetry/busyShare))
 }
 

@@ -251,7 +251,7 @@ func TestDenied(t *testing.T) {
 		asUser(t)
 		return
 	}
-	w := prepare(t, &Mirror{}, nil)
+	w := prepare(t, &Mirror{}, "agent")
 	l, err := w.ns.Listen(t.Context(), "tcp4", "127.0.0.1:443")
 	if err != nil {
 		t.Fatal(err)

@@ -1,0 +1,154 @@
+package mirror
+
+import (
+	"fmt"
+	"net"
+	"slices"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+const (
+	delayGoal = 150 * time.Millisecond // of 99 in 100 listeners
+	delayRuns = 100
+)
+
+// TestDelay measures how long after listen a listener can be reached from the
+// other side.
+func TestDelay(t *testing.T) {
+	for _, interval := range []time.Duration{defaultInterval, quietInterval} {
+		t.Run(interval.String(), func(t *testing.T) { testDelay(t, interval) })
+	}
+}
+
+func testDelay(t *testing.T, interval time.Duration) {
+	w := newWorld(t, &Mirror{Interval: interval})
+	t.Run("inside to outside", func(t *testing.T) {
+		var all delays
+		for range delayRuns {
+			addr := fmt.Sprintf("127.0.0.1:%d", freePort(t))
+			w.must("ok", "listen tcp4 %s", addr)
+			all.reach(addr)
+		}
+		all.report(t)
+	})
+	t.Run("outside to inside", func(t *testing.T) {
+		var all delays
+		for range delayRuns / 10 { // the agent asks one at a time
+			l := foreign(t, serveHost(t, "tcp4", "127.0.0.1:0"))
+			start := time.Now()
+			eventually(t, "reachable inside", func() bool { return w.do("ask %v x", l.Addr()) == "ok x" })
+			all.took = append(all.took, time.Since(start))
+		}
+		all.report(t)
+	})
+}
+
+// delays are measured at the same time, begun in step with nothing.
+type delays struct {
+	wait sync.WaitGroup
+	mu   sync.Mutex // guards took
+	took []time.Duration
+}
+
+// reach measures from now on until addr can be connected to.
+func (d *delays) reach(addr string) {
+	start := time.Now()
+	d.wait.Go(func() {
+		tick := time.NewTicker(time.Millisecond)
+		defer tick.Stop()
+		for time.Since(start) < 5*time.Second {
+			if c, err := net.Dial("tcp", addr); err == nil {
+				c.Close()
+				break
+			}
+			<-tick.C
+		}
+		d.mu.Lock()
+		d.took = append(d.took, time.Since(start))
+		d.mu.Unlock()
+	})
+	time.Sleep(7 * time.Millisecond) // in step with nothing else
+}
+
+func (d *delays) report(t *testing.T) {
+	t.Helper()
+	d.wait.Wait()
+	slices.Sort(d.took)
+	n := len(d.took)
+	p50, p99 := d.took[n/2], d.took[n-1-n/100]
+	t.Logf("%d listeners: p50 %v, p99 %v", n, p50, p99)
+	if p99 > delayGoal {
+		t.Errorf("p99 %v, want at most %v", p99, delayGoal)
+	}
+}
+
+// cpu is the processor time of this process.
+func cpu() time.Duration {
+	var u syscall.Rusage
+	syscall.Getrusage(syscall.RUSAGE_SELF, &u)
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// BenchmarkIdle measures what looking costs while nothing changes.
+func BenchmarkIdle(b *testing.B) {
+	m := &Mirror{Interval: time.Hour}
+	newWorld(b, m)
+	m.keeper.pass(b.Context(), time.Now())
+	b.Run("pass", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if changed, err := m.keeper.pass(b.Context(), time.Now()); err != nil {
+				b.Fatal(changed, err)
+			}
+		}
+	})
+	b.Run("share", func(b *testing.B) {
+		newWorld(b, &Mirror{})
+		before, start := cpu(), time.Now()
+		for b.Loop() {
+			time.Sleep(5 * time.Second)
+		}
+		b.ReportMetric(100*float64(cpu()-before)/float64(time.Since(start)), "%cpu")
+	})
+}
+
+// BenchmarkRequest measures a request and its answer on a kept connection, and
+// a connection with one, without and through mirrors.
+func BenchmarkRequest(b *testing.B) {
+	host := serveHost(b, "tcp4", "127.0.0.1:0")
+	addr := fmt.Sprintf("127.0.0.1:%d", freePort(b))
+	w := newWorld(b, &Mirror{}, host)
+	w.must("ok", "listen tcp4 %s", addr)
+	eventually(b, "reachable", func() bool { return ask(addr, "x") == "ok x" })
+	w.must("ok", "hold %s", addr)
+	run := func(name string, f func()) {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				f()
+			}
+		})
+	}
+	direct, through := dial(b, host.Addr().String()), dial(b, addr)
+	run("kept/direct", func() { say(direct, "0123456789") })
+	run("kept/into", func() { say(through, "0123456789") })
+	run("kept/direct-by-agent", func() { w.do("say 0123456789") })
+	w.must("ok", "hold %v", host.Addr())
+	run("kept/out-by-agent", func() { w.do("say 0123456789") })
+	run("new/direct", func() { ask(host.Addr().String(), "x") })
+	run("new/into", func() { ask(addr, "x") })
+	run("new/direct-by-agent", func() { w.do("ask %s x", addr) })
+	run("new/out-by-agent", func() { w.do("ask %v x", host.Addr()) })
+}
+
+func dial(b *testing.B, addr string) net.Conn {
+	b.Helper()
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { c.Close() })
+	return c
+}
