@@ -202,20 +202,10 @@ func (r *Relay) take(proto uint8, p Packet) bool {
 	if k.why = r.why(k); k.why != carried {
 		k.src = netip.AddrPortFrom(k.src.Addr(), 0)
 	}
-	size := int64(len(p.Payload()))
-	if r.waiting.Add(size) > maxWaiting {
-		r.waiting.Add(-size)
-		r.counters.dropped.Add(1)
-		return true
-	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	t := r.find(k, p)
-	if t != nil && t.put(p) {
-		return true
-	}
-	r.waiting.Add(-size)
-	return t != nil && t.key.why == carried // lost, as datagrams are
+	return t != nil && (t.put(p) || t.key.why == carried) // or lost, as datagrams are
 }
 
 var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})

@@ -32,6 +32,7 @@ type row struct {
 	kept     [2]int64
 	more     [2]int64 // bytes beyond kept
 	updated  time.Time
+	last     time.Time // when something passed last: that is when it ended, as far as one can tell
 	queries  queries
 }
 
@@ -69,6 +70,7 @@ func (w *row) message(side flow.Side, p []byte) {
 		return
 	}
 	at, size := time.Now(), int64(len(p))
+	w.last = at
 	if side == flow.Client {
 		w.conn.Sent += size
 	} else {
@@ -115,6 +117,7 @@ func (w *row) asked(q *query, fault *flow.Error) {
 func (w *row) fail(fault *flow.Error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.last = time.Now()
 	switch {
 	case w.ended || fault == nil:
 	case w.fault == nil:
@@ -135,7 +138,8 @@ func (w *row) mark(fault *flow.Error) {
 func (w *row) finish(fault *flow.Error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.finishFlow(time.Now(), fault)
+	w.last = time.Now()
+	w.finishFlow(w.last, fault)
 }
 
 func (w *row) finishFlow(at time.Time, fault *flow.Error) {
@@ -154,6 +158,9 @@ func (w *row) end(how flow.How, fault *flow.Error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	at := time.Now()
+	if !w.last.IsZero() {
+		at = w.last
+	}
 	for _, q := range w.queries.rest() {
 		w.asked(q, &flow.Error{Where: flow.AtUpstream, Code: flow.CodeTimeout, Message: "no answer came"})
 	}

@@ -51,7 +51,9 @@ func (t *talk) put(p Packet) bool {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if len(t.queue) >= maxQueued {
+	size := int64(len(p.Payload()))
+	if full := t.relay.waiting.Add(size) > maxWaiting; full || len(t.queue) >= maxQueued {
+		t.relay.waiting.Add(-size)
 		t.dropped.Add(1)
 		if t.key.why == carried {
 			t.relay.counters.dropped.Add(1)
