@@ -171,6 +171,34 @@ func TestNSS(t *testing.T) {
 	}
 }
 
+// TestNSSClient: a client whose TLS is NSS's, as Firefox's is, accepts the
+// run's authority by its database alone.
+func TestNSSClient(t *testing.T) {
+	need(t, "certutil", "tstclnt")
+	ca := newAuthority(t, "e2e authority")
+	o := serve(t, &tls.Config{Certificates: []tls.Certificate{ca.leaf(t, []string{host}, nil)}}, nil)
+	for _, w := range both() {
+		t.Run(w.String(), func(t *testing.T) {
+			j := newJob(t, w)
+			ask := j.file("request", "GET /text HTTP/1.0\r\nHost: "+host+"\r\n\r\n")
+			flags := []string{"--quiet", "--upstream-ca", j.file("root.pem", ca.pem()), "--connect-to", host + ":443:127.0.0.1:" + o.port}
+			const without = `certutil -N -d "sql:$2" --empty-password; tstclnt -d "sql:$2" -h "$3" -p 443 -A "$4"`
+			r := j.inspect(flags, "sh", "-c", without, "sh", traceBin, j.home, host, ask)
+			if r.code == 0 || strings.Contains(r.stdout, "hello") {
+				t.Errorf("accepted by an empty database: %q", r.stdout)
+			}
+			const with = `"$1" ca nss "$2"; tstclnt -d "sql:$2" -h "$3" -p 443 -A "$4"`
+			r = j.must(j.inspect(flags, "sh", "-ec", with, "sh", traceBin, j.home, host, ask), 0)
+			if !strings.Contains(r.stdout, "hello from /text\n") {
+				t.Errorf("%q %q", r.stdout, r.stderr)
+			}
+			if rows := j.flows("--kind", "http"); len(rows) != 1 || !rows[0].Conn.Decrypted || rows[0].Response == nil || rows[0].Response.Status != 200 {
+				t.Errorf("%+v", rows)
+			}
+		})
+	}
+}
+
 // TestNSSInSandbox: a sandbox inside the run, and a run inside the run, add
 // the authority that signs what they see.
 func TestNSSInSandbox(t *testing.T) {

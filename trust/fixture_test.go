@@ -23,6 +23,11 @@ var serial int64
 
 // newCA makes a self-signed CA of that name.
 func newCA(t testing.TB, name pkix.Name) *x509.Certificate {
+	return newCertificate(t, func(c *x509.Certificate) { c.Subject = name })
+}
+
+// newCertificate makes a self-signed CA that change alters.
+func newCertificate(t testing.TB, change func(*x509.Certificate)) *x509.Certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -30,9 +35,10 @@ func newCA(t testing.TB, name pkix.Name) *x509.Certificate {
 	}
 	serial++
 	c := &x509.Certificate{
-		SerialNumber: big.NewInt(serial), Subject: name, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		SerialNumber: big.NewInt(serial), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
+	change(c)
 	der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
 	if err != nil {
 		t.Fatal(err)
