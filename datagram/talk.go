@@ -51,7 +51,7 @@ func (t *talk) put(p Packet) bool {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	size := int64(len(p.Payload()))
+	size := cost(p)
 	if full := t.relay.waiting.Add(size) > maxWaiting; full || len(t.queue) >= maxQueued {
 		t.relay.waiting.Add(-size)
 		t.dropped.Add(1)
@@ -70,6 +70,10 @@ func (t *talk) put(p Packet) bool {
 	}
 	return true
 }
+
+// cost is what a packet counts while it waits, in bytes: with what is kept
+// around its payload.
+func cost(p Packet) int64 { return int64(len(p.Payload())) + 512 }
 
 func (t *talk) touch() { t.used.Store(time.Now().UnixNano()) }
 
@@ -166,7 +170,7 @@ func (t *talk) pump() {
 			return
 		}
 		for i, p := range batch {
-			size := int64(len(p.Payload()))
+			size := cost(p)
 			if t.key.why != carried {
 				t.refuse(p)
 			} else {
