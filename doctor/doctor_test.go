@@ -149,11 +149,38 @@ func TestExplain(t *testing.T) {
 			t.Errorf("%s %v: the advice weakens the whole host: %q", c.step, c.errno, hint)
 		}
 	}
-	if h := (Host{}).Explain(errors.New("anything")); h != "" {
-		t.Errorf("an unknown error is explained: %q", h)
-	}
-	if h := (Host{}).Explain(&os.PathError{Op: "open", Path: "x", Err: syscall.EACCES}); !strings.Contains(h, "--output") {
-		t.Errorf("an unwritable file: %q", h)
+}
+
+// databaseError is as SQLite's.
+type databaseError int
+
+func (e databaseError) Error() string { return "database or disk is full" }
+func (e databaseError) Code() int     { return int(e) }
+
+// TestExplainFiles: what cannot be written is explained, what cannot be read
+// is another matter.
+func TestExplainFiles(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		says string
+	}{
+		{errors.New("anything"), ""},
+		{&os.PathError{Op: "mkdir", Path: "x", Err: syscall.EACCES}, "XDG_STATE_HOME=DIR"},
+		{&os.PathError{Op: "open", Path: "x", Err: syscall.EROFS}, "--no-save"},
+		{&os.PathError{Op: "open", Path: "x", Err: syscall.ENOENT}, ""},
+		{&os.PathError{Op: "open", Path: "x", Err: syscall.EACCES}, ""},
+		{&os.PathError{Op: "write", Path: "x", Err: syscall.ENOSPC}, "free some space"},
+		{databaseError(13), "free some space"},
+		{databaseError(4874), "free some space"}, // an I/O error, extended
+		{databaseError(14), ""},
+	} {
+		h := Host{}.Explain(fmt.Errorf("session: %w", c.err))
+		if c.says == "" && h != "" || !strings.Contains(h, c.says) {
+			t.Errorf("%v: %q, want %q", c.err, h, c.says)
+		}
+		if h := (Host{}).Explain(&netns.StepError{Step: "store", Err: c.err}); h == "" || !strings.Contains(h, c.says) {
+			t.Errorf("store: %v: %q, want %q", c.err, h, c.says)
+		}
 	}
 }
 

@@ -39,24 +39,31 @@ func (h Host) status(field string) string {
 }
 
 // Explain returns what a person can do about err, "" where it knows nothing.
-// It understands netns.StepError, netns.ExecError and errors of files.
+// It understands netns.StepError and errors of writing the record.
 func (h Host) Explain(err error) string {
 	var step *netns.StepError
-	var path *os.PathError
-	switch {
-	case errors.As(err, &step):
+	if errors.As(err, &step) {
 		return h.explainStep(step)
-	case errors.As(err, &path):
-		return explainPath(path)
 	}
-	return ""
+	return explainWrite(err)
 }
 
-func explainPath(e *os.PathError) string {
+// SQLite's primary result codes of a file that cannot grow.
+const (
+	sqliteIOErr = 10
+	sqliteFull  = 13
+)
+
+// explainWrite knows only errors that nothing but writing gives: reading a
+// file that is not there is another matter.
+func explainWrite(err error) string {
+	var path *os.PathError
+	var database interface{ Code() int }
 	switch {
-	case errors.Is(e, syscall.ENOSPC), errors.Is(e, syscall.EDQUOT):
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT),
+		errors.As(err, &database) && (database.Code()&0xff == sqliteFull || database.Code()&0xff == sqliteIOErr):
 		return "free some space, or write elsewhere with --output FILE or XDG_STATE_HOME=DIR"
-	case errors.Is(e, os.ErrPermission), errors.Is(e, syscall.EROFS), errors.Is(e, syscall.ENOTDIR), errors.Is(e, os.ErrNotExist):
+	case errors.Is(err, syscall.EROFS), errors.As(err, &path) && path.Op == "mkdir":
 		return elsewhere
 	}
 	return ""
@@ -101,13 +108,10 @@ const (
 	rootsHint     = "trace uses the roots of the Mozilla project that are compiled into it; for those of this system: sudo apt install ca-certificates (or your distribution's package of that name)"
 )
 
-// explainStore is what run says of the same error, which is a file's there.
+// explainStore is for a record that cannot be begun.
 func explainStore(err error) string {
-	var path *os.PathError
-	if errors.As(err, &path) {
-		if hint := explainPath(path); hint != "" {
-			return hint
-		}
+	if hint := explainWrite(err); hint != "" {
+		return hint
 	}
 	return elsewhere
 }

@@ -149,6 +149,8 @@ func troubles(t *testing.T) []trouble {
 		{name: "no place", env: []string{"XDG_STATE_HOME=/proc/nowhere"}, id: "store", status: "fail", errno: "ENOENT", hint: "XDG_STATE_HOME=DIR"},
 		{name: "unwritable place", user: "user", env: []string{"XDG_STATE_HOME=/usr"}, id: "store", status: "fail", errno: "EACCES", hint: "XDG_STATE_HOME=DIR"},
 	}
+	const full = `mkdir -p "$XDG_STATE_HOME"; mount -t tmpfs -o size=64k,mode=1777 none "$XDG_STATE_HOME"; head -c 64k /dev/zero > "$XDG_STATE_HOME/filler"`
+	list = append(list, trouble{name: "full disk", wrap: script(ownMounts, full), id: "store", status: "fail", hint: "free some space"})
 	return append(list, chroots()...)
 }
 
