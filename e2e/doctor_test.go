@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -321,5 +322,27 @@ su nobody -s /bin/sh -c 'id -un; id -u'; chown 1234:4321 "$1"; stat -c %u:%g "$1
 		if i := slices.IndexFunc(report.Checks, func(c check) bool { return c.ID == "userns" }); report.Checks[i].Status != "pass" {
 			t.Errorf("%+v", report.Checks[i])
 		}
+	}
+}
+
+// TestContainerRanges: a container whose ids are several ranges of the host's
+// keeps them all, at their places.
+func TestContainerRanges(t *testing.T) {
+	needRoot(t)
+	need(t, "setpriv")
+	j := newJob(t, world{true, "wireguard", "auto"})
+	const look = `cat /proc/self/uid_map; stat -c %u "$1" "$2"; chown 1005 "$2"; stat -c %u "$2"; setpriv --reuid=1005 --regid=1005 --clear-groups id -u`
+	far, near := j.file("far", ""), j.file("near", "")
+	if err := os.Chown(far, 300_005, 300_005); err != nil {
+		t.Fatal(err)
+	}
+	c := j.command("setpriv", "--bounding-set=-sys_admin", "--inh-caps=-all", "--",
+		traceBin, "run", "--inspect", "--quiet", "--", "sh", "-ec", look, "sh", far, near)
+	ranges := []syscall.SysProcIDMap{{ContainerID: 0, HostID: 0, Size: 1000}, {ContainerID: 1000, HostID: 300_000, Size: 500}, {ContainerID: 65534, HostID: 65534, Size: 1}}
+	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER, UidMappings: ranges, GidMappings: ranges, GidMappingsEnableSetgroups: true}
+	got := strings.Fields(j.must(j.done(c), 0).stdout)
+	want := strings.Fields("0 0 1000 1000 1000 500 65534 65534 1 1005 0 1005 1005")
+	if !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
