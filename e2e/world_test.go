@@ -226,9 +226,13 @@ type row struct {
 	}
 	Request, Response *part
 	Bytes             *struct{ Sent, Received int64 }
-	Redacted          int
-	Error             *struct{ Where, Code, Message, Hint string }
-	Timings           map[string]float64
+	DNS               *struct {
+		Name, Type, Rcode string
+		Answers           []string
+	}
+	Redacted int
+	Error    *struct{ Where, Code, Message, Hint string }
+	Timings  map[string]float64
 }
 
 type part struct {
