@@ -30,7 +30,7 @@ func TestStorm(t *testing.T) {
 				mu.Lock()
 				defer mu.Unlock()
 				took = append(took, d)
-				if got == nil || !strings.HasSuffix(strings.Join(got.Argv, " "), fmt.Sprint(" tcp ", p.dst)) ||
+				if got == nil || !strings.HasSuffix(got.Argv[len(got.Argv)-1], strconv.Itoa(int(p.dst.Port()))) ||
 					!slices.Equal(got.Parents, []int{w.ns.PID()}) {
 					t.Errorf("%v: %+v", p.dst, got)
 					return

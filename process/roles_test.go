@@ -2,7 +2,9 @@ package process
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -30,6 +32,7 @@ func init() {
 		"storm":    storm,
 		"crowd":    crowd,
 		"member":   member,
+		"listen":   listen,
 	}
 }
 
@@ -68,7 +71,7 @@ func open(kind string, addr netip.AddrPort) (int, error) {
 			return -1, err
 		}
 	}
-	to := unix.Sockaddr(&unix.SockaddrInet4{Port: int(addr.Port())})
+	var to unix.Sockaddr
 	if family == unix.AF_INET6 {
 		to = &unix.SockaddrInet6{Port: int(addr.Port()), Addr: addr.Addr().As16()}
 	} else {
@@ -246,7 +249,7 @@ func storm(args []string) int {
 	for i := range count {
 		slots <- true
 		go func() {
-			bad <- as("connect", "tcp", "192.0.2.1:"+strconv.Itoa(first+i)).Run()
+			bad <- brief(first + i)
 			<-slots
 		}()
 	}
@@ -257,6 +260,19 @@ func storm(args []string) int {
 	}
 	fmt.Println("done")
 	return 0
+}
+
+// brief runs a process that connects to a port and ends once it is refused. A shell starts faster than this binary.
+func brief(port int) error {
+	bash, err := exec.LookPath("bash")
+	if err != nil {
+		return as("connect", "tcp", "192.0.2.1:"+strconv.Itoa(port)).Run()
+	}
+	err = exec.Command(bash, "-c", "exec 3<>/dev/tcp/192.0.2.1/"+strconv.Itoa(port)).Run()
+	if e := (*exec.ExitError)(nil); errors.As(err, &e) && e.ExitCode() == 1 {
+		return nil
+	}
+	return fmt.Errorf("bash: %v", err)
 }
 
 // crowd COUNT FDS runs COUNT members.
@@ -304,3 +320,14 @@ func member(args []string) int {
 
 // memberPort is the port that a member connects to, by its process id.
 func memberPort(pid int) uint16 { return uint16(10_000 + pid%50_000) }
+
+// listen has a listener until stdin ends, and says on which port.
+func listen([]string) int {
+	l, err := net.Listen("tcp4", ":0")
+	if err != nil {
+		return code(err)
+	}
+	fmt.Println("port", l.Addr().(*net.TCPAddr).Port)
+	bufio.NewReader(os.Stdin).ReadString('\n')
+	return code(l.Close())
+}
