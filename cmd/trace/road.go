@@ -45,19 +45,21 @@ type road struct {
 	log       func(format string, args ...any)
 	step      func(doctor.Step)
 
-	ctx    context.Context
-	cancel context.CancelFunc
-	ids    atomic.Int64
-	ca     *mitm.Authority
-	names  *dns.Server
-	plan   dns.Plan
-	proxy  *mitm.Proxy
-	relay  *datagram.Relay // of UDP and ICMP
-	ns     *netns.Namespace
-	wg     *wg.Link
-	far    *tcpstack.Tunnel
-	stack  *tcpstack.Stack
-	serve  sync.WaitGroup // sockets of the name server inside the namespace
+	ctx     context.Context
+	cancel  context.CancelFunc
+	ids     atomic.Int64
+	ca      *mitm.Authority
+	names   *dns.Server
+	plan    dns.Plan
+	proxy   *mitm.Proxy
+	relay   *datagram.Relay // of UDP and ICMP
+	last    *last           // the end of what the child sends
+	running bool            // the command was started
+	ns      *netns.Namespace
+	wg      *wg.Link
+	far     *tcpstack.Tunnel
+	stack   *tcpstack.Stack
+	serve   sync.WaitGroup // sockets of the name server inside the namespace
 
 	// trusted is closed when the trust files are known.
 	trusted  chan struct{}
@@ -153,6 +155,7 @@ func (r *road) buildNames() {
 		Bypass:           r.bypass,
 		DecryptUntrusted: r.untrusted,
 	}
+	r.last = newLast()
 	r.relay = &datagram.Relay{Name: r.names.Name, Record: r.passed, NextID: r.proxy.NextID}
 }
 
@@ -375,7 +378,7 @@ func (r *road) passed(e flow.Event) {
 // datagram answers name queries and carries the rest.
 func (r *road) datagram(d *tcpstack.Datagram) bool {
 	if !r.plan.Takes(d.Dst()) {
-		return r.relay.Take(d)
+		return r.last.takes(d) || r.relay.Take(d)
 	}
 	d.Go(func() {
 		answer, err := r.names.Query(r.ctx, d.Src(), d.Dst(), d.Payload(), false)
@@ -390,12 +393,16 @@ func (r *road) datagram(d *tcpstack.Datagram) bool {
 func (r *road) start() error {
 	start := time.Now()
 	err := r.ns.Go()
+	r.running = err == nil
 	return r.told("exec", start, "", err)
 }
 
 // close takes down what stands, in the order in which bytes flow, and waits
 // for all of it.
 func (r *road) close() {
+	if r.running {
+		r.settle()
+	}
 	r.cancel()
 	if r.names != nil {
 		r.names.Close()

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"net"
+	"net/netip"
+	"time"
+
+	"trace/tcpstack"
+)
+
+// settleWait bounds how long the end of a run waits for packets that are
+// still on the link.
+const settleWait = 100 * time.Millisecond
+
+// lastAddr is where the last packet of a run is sent: on the link, nobody's.
+var lastAddr = netip.MustParseAddrPort("198.19.255.254:9")
+
+// A last is the datagram that follows all of the child's through the link.
+type last struct {
+	token []byte
+	came  chan struct{}
+}
+
+func newLast() *last {
+	return &last{token: []byte(rand.Text()), came: make(chan struct{}, 1)}
+}
+
+// takes reports whether d is the last one.
+func (l *last) takes(d *tcpstack.Datagram) bool {
+	if d.Dst() != lastAddr || !bytes.Equal(d.Payload(), l.token) {
+		return false
+	}
+	select {
+	case l.came <- struct{}{}:
+	default:
+	}
+	return true
+}
+
+// settle waits until what the child sent before it ended has come out of the
+// link: a program may send a datagram, hear nothing and end. Packets keep
+// their order up to here, so one of ours that follows them says when.
+func (r *road) settle() {
+	ctx, cancel := context.WithTimeout(context.Background(), settleWait)
+	defer cancel()
+	conn, err := r.ns.ListenUDP(ctx, "udp4", "0.0.0.0:0")
+	if err != nil {
+		return // the helper is gone
+	}
+	defer conn.Close()
+	deadline, _ := ctx.Deadline()
+	conn.SetWriteDeadline(deadline)
+	if _, err := conn.WriteTo(r.last.token, net.UDPAddrFromAddrPort(lastAddr)); err != nil {
+		return
+	}
+	select {
+	case <-r.last.came:
+	case <-ctx.Done():
+	}
+}
