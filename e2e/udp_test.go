@@ -243,3 +243,30 @@ print(next(l.split()[1] for l in open("/proc/%%d/status"%%os.getppid()) if l.sta
 		}
 	}
 }
+
+// TestLastDatagram: a program that sends a datagram and ends at once has sent
+// it.
+func TestLastDatagram(t *testing.T) {
+	need(t, "bash")
+	n := newInternet(t)
+	got := make(chan string, 100)
+	n.answer("[::]:9", func(p []byte) []byte { got <- string(p); return nil })
+	for _, w := range udpWorlds() {
+		j := newJob(t, w)
+		for i := range 6 {
+			want := fmt.Sprintf("%s %d\n", w, i)
+			j.must(j.onLaptop(n, nil, "bash", "-c", fmt.Sprintf("echo %q > /dev/udp/%s/9", strings.TrimSpace(want), publicAddr)), 0)
+			select {
+			case p := <-got:
+				if p != want {
+					t.Errorf("%q came, want %q", p, want)
+				}
+			case <-time.After(5 * time.Second):
+				t.Errorf("%q was lost", want)
+			}
+			if rows := j.flows("--kind", "udp"); len(rows) != 1 || rows[0].Bytes.Sent != int64(len(want)) {
+				t.Errorf("%q: %+v", want, rows)
+			}
+		}
+	}
+}
