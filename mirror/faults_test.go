@@ -77,16 +77,15 @@ func TestHelperStopped(t *testing.T) {
 // TestFlood: listeners by the thousand cost the child its own mirrors only.
 func TestFlood(t *testing.T) {
 	everywhere(t, func(t *testing.T) {
-		host := serveHost(t, "tcp4", "127.0.0.1:0")
-		w := newWorld(t, &Mirror{}, host)
-		w.m.Log = nil
+		host := serveHost(t, "tcp4", "127.0.0.2:0") // an address that the flood leaves alone
+		w := newWorld(t, &Mirror{Log: func(string, ...any) {}}, host)
 		w.must("ok", "flood 3000")
 		eventually(t, "limit", func() bool { return len(w.noted(Limit)) > 0 })
 		if n := mirrorsOutside(t); n > maxOutside {
 			t.Errorf("%d mirrors", n)
 		}
 		w.must("ok x", "ask %v x", host.Addr())
-		late := foreign(t, serveHost(t, "tcp4", "127.0.0.1:0"))
+		late := foreign(t, serveHost(t, "tcp4", "127.0.0.2:0"))
 		eventually(t, "a new service", func() bool { return w.do("ask %v x", late.Addr()) == "ok x" })
 		if ns := w.noted(Limit); len(ns) != 1 || !ns[0].Child {
 			t.Errorf("%v", ns)

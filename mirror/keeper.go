@@ -1,7 +1,6 @@
 package mirror
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -36,6 +35,8 @@ type keeper struct {
 	again   bool      // the next pass has work to do though nothing may have changed
 	due     time.Time // of the next try; zero if there is none
 	lone    bool      // no more sockets can be made inside
+
+	took [3]time.Duration // by the last passes, without making mirrors
 }
 
 // A try is a mirror that could not be made yet.
@@ -86,21 +87,36 @@ func (k *keeper) close() error {
 // pass looks at both sides once and does what follows from it. changed tells
 // whether there was anything new.
 func (k *keeper) pass(ctx context.Context, now time.Time) (changed bool, err error) {
+	want, changed, err := k.compare(now)
+	copy(k.took[1:], k.took[:])
+	k.took[0] = time.Since(now)
+	for s := range want {
+		k.add(ctx, side(s), want[s], now)
+	}
+	return changed, err
+}
+
+// cost is what looking takes, without the occasional pass during which others
+// had the processor.
+func (k *keeper) cost() time.Duration { return slices.Min(k.took[:]) }
+
+// compare looks at both sides, drops the mirrors that are not wanted any more,
+// and returns where some should stand.
+func (k *keeper) compare(now time.Time) (want [2]map[netip.AddrPort]bool, changed bool, err error) {
 	for s, d := range k.diags {
 		var other bool
 		if k.spare[s], other, err = d.look(k.spare[s]); err != nil {
-			return true, fmt.Errorf("%v: %w", side(s), err)
+			return want, true, fmt.Errorf("%v: %w", side(s), err)
 		}
 		k.again = k.again || other
 	}
 	if !k.again && (k.due.IsZero() || now.Before(k.due)) {
-		return false, nil
+		return want, false, nil
 	}
 	if err := k.sort(); err != nil {
-		return true, err
+		return want, true, err
 	}
 	k.again = false
-	var want [2]map[netip.AddrPort]bool
 	for s := range want {
 		want[s] = wanted(k.originals(side(s).other()), side(s))
 	}
@@ -108,10 +124,7 @@ func (k *keeper) pass(ctx context.Context, now time.Time) (changed bool, err err
 		err = errors.Join(err, k.drop(side(s), want[s]))
 	}
 	k.due = time.Time{}
-	for s := range want {
-		k.add(ctx, side(s), want[s], now)
-	}
-	return true, err
+	return want, true, err
 }
 
 // sort finds out which listeners are this process's own.
@@ -234,7 +247,7 @@ type outcome struct {
 
 // add makes the mirrors that a side lacks.
 func (k *keeper) add(ctx context.Context, on side, want map[netip.AddrPort]bool, now time.Time) {
-	if k.lone {
+	if k.lone || len(want) == 0 {
 		return
 	}
 	var lacking []*outcome
@@ -253,7 +266,7 @@ func (k *keeper) add(ctx context.Context, on side, want map[netip.AddrPort]bool,
 			}
 		}
 	}
-	slices.SortFunc(lacking, func(a, b *outcome) int { return compare(a.at, b.at) })
+	slices.SortFunc(lacking, func(a, b *outcome) int { return comparePlaces(a.at, b.at) })
 	room := max(0, on.limit()-len(k.ports[on]))
 	for _, o := range lacking[min(room, len(lacking)):] {
 		k.note(Note{Kind: Limit, Port: o.at.Port(), Child: on == outside})
@@ -268,10 +281,6 @@ func (k *keeper) add(ctx context.Context, on side, want map[netip.AddrPort]bool,
 			k.failed(on, o, now)
 		}
 	}
-}
-
-func compare(a, b netip.AddrPort) int {
-	return cmp.Or(cmp.Compare(a.Port(), b.Port()), a.Addr().Compare(b.Addr()))
 }
 
 // free returns the places where a mirror may stand as far as the lists tell.

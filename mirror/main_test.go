@@ -24,6 +24,10 @@ import (
 // roleVar makes the test binary play the part of another program.
 const roleVar = "MIRROR_TEST_ROLE"
 
+// atOnce keeps programs that were built with the race detector from waiting a
+// second at their end.
+const atOnce = "GORACE=atexit_sleep_ms=0"
+
 func TestMain(m *testing.M) {
 	netns.Init()
 	switch os.Getenv(roleVar) {
@@ -87,7 +91,7 @@ func asUser(t *testing.T) {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(exe, "-test.run=^"+t.Name()+"$", "-test.v")
-	cmd.Env = append(os.Environ(), roleVar+"=user", "HOME=/nonexistent", "TMPDIR=/tmp")
+	cmd.Env = append(os.Environ(), roleVar+"=user", "HOME=/nonexistent", "TMPDIR=/tmp", atOnce)
 	cmd.Dir = "/"
 	out, err := cmd.CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
@@ -146,7 +150,7 @@ func prepare(t testing.TB, m *Mirror, role string) *world {
 		t.Fatal(err)
 	}
 	c := config(exe)
-	c.Env = append(os.Environ(), roleVar+"="+role)
+	c.Env = append(os.Environ(), roleVar+"="+role, atOnce)
 	inR, inW, outR, outW := pipes(t)
 	c.Stdin, c.Stdout = inR, outW
 	w := &world{t: t, in: inW, out: bufio.NewScanner(outR)}
@@ -165,7 +169,10 @@ func (w *world) enter(m *Mirror, c *netns.Config) {
 	}
 	w.t.Cleanup(func() { ns.Close() })
 	w.ns, w.m = ns, m
-	m.Inside, m.Note, m.Log = ns, w.note, w.t.Logf
+	m.Inside, m.Note = ns, w.note
+	if m.Log == nil {
+		m.Log = w.t.Logf
+	}
 }
 
 // newTracer is newWorld in a process of its own, as a second trace is.
@@ -176,7 +183,7 @@ func newTracer(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(exe)
-	cmd.Env = append(os.Environ(), roleVar+"=tracer")
+	cmd.Env = append(os.Environ(), roleVar+"=tracer", atOnce)
 	cmd.Stderr = os.Stderr
 	in, err1 := cmd.StdinPipe()
 	out, err2 := cmd.StdoutPipe()
@@ -361,7 +368,8 @@ func freePort(t testing.TB) int {
 
 func portOf(l net.Listener) int { return l.Addr().(*net.TCPAddr).Port }
 
-// name says of an error only its errno, as the agent does.
+// name says of an error only its errno, as the agent does. Who writes to a
+// connection that was reset meets other errors than who reads.
 func name(err error) string {
 	switch {
 	case err == nil:
@@ -370,7 +378,7 @@ func name(err error) string {
 		return "ECONNREFUSED"
 	case errors.Is(err, syscall.EADDRINUSE):
 		return "EADDRINUSE"
-	case errors.Is(err, syscall.ECONNRESET):
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, syscall.ENOTCONN):
 		return "ECONNRESET"
 	}
 	return err.Error()

@@ -43,8 +43,8 @@
 // lists a side, IPv4 and IPv6, every Interval; while nothing changes a pass
 // ends there and allocates nothing, and after a while of that the pauses get
 // longer, because being woken costs more than looking. A child that opens
-// listeners by the ten thousand makes passes long: they take a twentieth of the
-// time at most.
+// listeners by the ten thousand makes looking expensive: it takes a twentieth of
+// the time at most.
 //
 // Own listeners are nobody's original, or mirrors would be mirrored back:
 // mirrors are known by their inode, and so is every other listener of this
@@ -91,7 +91,7 @@ const (
 	defaultInterval = 50 * time.Millisecond
 	quietInterval   = 100 * time.Millisecond // once nothing has changed for quietAfter
 	quietAfter      = 2 * time.Second
-	busyShare       = 20 // passes take at most this fraction of the time
+	busyShare       = 20 // looking takes at most this fraction of the time
 
 	maxOutside   = 512   // mirrors that stand outside
 	maxInside    = 1024  // more: a second trace whose child uses up its limit must not use up ours
@@ -212,18 +212,18 @@ func (m *Mirror) keep(ctx context.Context) {
 		if changed {
 			news = start
 		}
-		timer.Reset(m.pause(start.Sub(news), time.Since(start)))
+		timer.Reset(m.pause(start.Sub(news), m.keeper.cost()))
 	}
 }
 
-// pause is how long to wait after a pass that took so long, with nothing new
-// for a while.
-func (m *Mirror) pause(quiet, took time.Duration) time.Duration {
+// pause is how long to wait after a pass, with nothing new for a while, where
+// looking takes so long.
+func (m *Mirror) pause(quiet, cost time.Duration) time.Duration {
 	p := m.interval()
 	if quiet >= quietAfter {
 		p = max(p, quietInterval)
 	}
-	return max(p, busyShare*min(took, lastRetry/busyShare))
+	return max(p, busyShare*min(cost, lastRetry/busyShare))
 }
 
 func (m *Mirror) interval() time.Duration {

@@ -1,6 +1,9 @@
 package mirror
 
-import "net/netip"
+import (
+	"cmp"
+	"net/netip"
+)
 
 // side is one of the two network namespaces.
 type side int
@@ -72,6 +75,11 @@ func wildcard(at netip.AddrPort) netip.AddrPort {
 func overlap(a, b netip.AddrPort) bool {
 	return a.Port() == b.Port() && a.Addr().Is4() == b.Addr().Is4() &&
 		(a == b || a.Addr().IsUnspecified() || b.Addr().IsUnspecified())
+}
+
+// comparePlaces orders places by port.
+func comparePlaces(a, b netip.AddrPort) int {
+	return cmp.Or(cmp.Compare(a.Port(), b.Port()), a.Addr().Compare(b.Addr()))
 }
 
 // wanted returns the places of the mirrors that should stand on a side, given

@@ -38,7 +38,7 @@ func TestWanted(t *testing.T) {
 			ls = append(ls, listening(s))
 		}
 		for on, want := range map[side]string{inside: c.inside, outside: c.outside} {
-			places := slices.SortedFunc(maps.Keys(wanted(ls, on)), compare)
+			places := slices.SortedFunc(maps.Keys(wanted(ls, on)), comparePlaces)
 			var got []string
 			for _, p := range places {
 				got = append(got, p.String())
@@ -155,7 +155,7 @@ func TestParse(t *testing.T) {
 }
 
 func TestPause(t *testing.T) {
-	for _, c := range []struct{ interval, quiet, took, want time.Duration }{
+	for _, c := range []struct{ interval, quiet, cost, want time.Duration }{
 		{0, 0, 0, 50 * time.Millisecond},
 		{0, time.Second, time.Millisecond, 50 * time.Millisecond},
 		{0, time.Minute, 0, 100 * time.Millisecond},
@@ -164,7 +164,7 @@ func TestPause(t *testing.T) {
 		{0, time.Minute, time.Hour, lastRetry},
 	} {
 		m := &Mirror{Interval: c.interval}
-		if got := m.pause(c.quiet, c.took); got != c.want {
+		if got := m.pause(c.quiet, c.cost); got != c.want {
 			t.Errorf("%+v: %v", c, got)
 		}
 	}
