@@ -22,6 +22,7 @@ import (
 	"errors"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"trace/netns"
@@ -72,7 +73,8 @@ type Step struct {
 // Options says what to examine.
 type Options struct {
 	// Probe builds the road, runs a child on it that looks around, and tears
-	// it down. It returns the error that kept the road from standing.
+	// it down. It returns the error that kept the road from standing. It may
+	// call step from several goroutines, but not after it returned.
 	Probe func(ctx context.Context, step func(Step)) error
 	// Version and Link are reported as they are; Device as the Probe's
 	// "device" step names it.
@@ -115,8 +117,13 @@ var titles = []struct{ id, title string }{
 // Run examines the machine. It always returns a whole report.
 func Run(ctx context.Context, o Options) *Report {
 	r := &Report{Version: o.Version, Kernel: o.Host.Kernel(), UID: os.Getuid(), Link: o.Link}
-	seen := map[string]Step{}
-	err := o.Probe(ctx, func(s Step) { note(seen, s) })
+	var mu sync.Mutex
+	seen := map[string]Step{} // guarded by mu while the Probe runs
+	err := o.Probe(ctx, func(s Step) {
+		mu.Lock()
+		defer mu.Unlock()
+		note(seen, s)
+	})
 	if err != nil {
 		blame(seen, err)
 	}

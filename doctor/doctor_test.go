@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -93,6 +94,27 @@ func TestErrorStays(t *testing.T) {
 	}})
 	if c := find(t, r, "store"); c.Status != Fail || r.OK {
 		t.Errorf("%+v", c)
+	}
+}
+
+// TestStepsAtOnce: parts of the road that are built at the same time tell their
+// steps at the same time, and none is lost.
+func TestStepsAtOnce(t *testing.T) {
+	ids := []string{"netns", "device", "ca", "link", "store", "route"}
+	for range 200 {
+		r := Run(context.Background(), Options{Probe: func(_ context.Context, step func(Step)) error {
+			var told sync.WaitGroup
+			for _, id := range ids {
+				told.Go(func() { step(Step{ID: id, Took: time.Millisecond}) })
+			}
+			told.Wait()
+			return nil
+		}})
+		for _, id := range ids {
+			if c := find(t, r, id); c.Status != Pass {
+				t.Fatalf("%+v", c)
+			}
+		}
 	}
 }
 

@@ -33,6 +33,9 @@ func TestDoctor(t *testing.T) {
 // reports.
 func readReport(t *testing.T, w world, r result) report {
 	t.Helper()
+	if r.code > 1 || r.stderr != "" {
+		t.Fatalf("doctor: exit %d: %s", r.code, r.stderr)
+	}
 	report := decodeReport(t, r.stdout)
 	if report.Privacy || report.OK != (r.code == 0) {
 		t.Errorf("privacy %v, ok %v, exit %d", report.Privacy, report.OK, r.code)
