@@ -414,6 +414,7 @@ func (r *road) close() {
 	}
 	if r.stack != nil {
 		errs = append(errs, r.stack.Close())
+		r.tellLosses(r.stack.Stats())
 	}
 	if r.wg != nil {
 		errs = append(errs, r.wg.Close())
