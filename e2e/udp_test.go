@@ -270,3 +270,40 @@ func TestLastDatagram(t *testing.T) {
 		}
 	}
 }
+
+// TestForged: packets with sources and destinations that cannot be, sent by a
+// child that may, do no harm.
+func TestForged(t *testing.T) {
+	need(t, "/usr/bin/python3")
+	n := newInternet(t)
+	n.answer("[::]:7", func(p []byte) []byte { return p })
+	py := fmt.Sprintf(`import socket,struct,random
+raw=socket.socket(socket.AF_INET,socket.SOCK_RAW,socket.IPPROTO_RAW)
+sent=0
+for i in range(3000):
+  src=random.choice(["10.9.9.9","127.0.0.1","224.0.0.1","0.0.0.0","255.255.255.255",%[1]q])
+  dst=random.choice([%[1]q,"127.0.0.1","224.0.0.251","255.255.255.255","203.0.113.255","240.0.0.1"])
+  proto=random.choice([1,2,6,17,47,58,132,255])
+  body=random.randbytes(random.randrange(60))
+  p=struct.pack("!BBHHHBBH4s4s",0x45,0,20+len(body),i,random.choice([0,0,0x2000,0x1fff]),64,proto,0,socket.inet_aton(src),socket.inet_aton(dst))+body
+  try: raw.sendto(p,(dst,0)); sent+=1
+  except OSError: pass
+s=socket.socket(socket.AF_INET,socket.SOCK_DGRAM); s.settimeout(10); s.connect((%[1]q,7))
+s.send(b"hello"); assert s.recv(10)==b"hello"
+print(sent)
+`, publicAddr)
+	for _, link := range []string{"wireguard", "direct"} {
+		j := newJob(t, world{true, link, "auto"})
+		r := j.must(j.onLaptop(n, nil, "/usr/bin/python3", "-c", py), 0)
+		if sent, _ := strconv.Atoi(strings.TrimSpace(r.stdout)); sent < 500 {
+			t.Errorf("%s: only %d were sent", link, sent)
+		}
+		rows := j.flows("--kind", "udp")
+		good := slices.ContainsFunc(rows, func(r row) bool {
+			return r.Conn.Dst == publicAddr+":7" && r.Bytes.Sent == 5 && r.Bytes.Received == 5 && r.State == "complete"
+		})
+		if !good {
+			t.Errorf("%s: the honest datagram is not among %d rows", link, len(rows))
+		}
+	}
+}
