@@ -64,17 +64,17 @@ func (r *Relay) open(s *socket) (int, error) {
 	if s.proto != unix.IPPROTO_UDP && s.six {
 		proto = unix.IPPROTO_ICMPV6
 	}
-	make := r.Socket
-	if make == nil {
-		make = unix.Socket
+	create := r.Socket
+	if create == nil {
+		create = unix.Socket
 	}
-	fd, err := make(domain, unix.SOCK_DGRAM|flags, proto)
+	fd, err := create(domain, unix.SOCK_DGRAM|flags, proto)
 	if err == nil || s.proto == unix.IPPROTO_UDP {
 		return fd, os.NewSyscallError("socket", err)
 	}
 	s.raw = true
 	s.ident = uint16(r.ident.Add(1)) ^ uint16(os.Getpid())
-	if fd, err = make(domain, unix.SOCK_RAW|flags, proto); err != nil {
+	if fd, err = create(domain, unix.SOCK_RAW|flags, proto); err != nil {
 		return -1, fmt.Errorf("%w: %w", errNoICMP, err)
 	}
 	return fd, nil
