@@ -153,6 +153,9 @@ func troubles(t *testing.T) []trouble {
 		{name: "no place", env: []string{"XDG_STATE_HOME=/proc/nowhere"}, id: "store", status: "fail", errno: "ENOENT", hint: "XDG_STATE_HOME=DIR"},
 		{name: "unwritable place", user: "user", env: []string{"XDG_STATE_HOME=/usr"}, id: "store", status: "fail", errno: "EACCES", hint: "XDG_STATE_HOME=DIR"},
 	}
+	list = append(list, trouble{name: "claude elsewhere", env: []string{"CLAUDE_PATH=/nowhere/claude"}, id: "claude", status: "warn", errno: "ENOENT", hint: "CLAUDE_PATH"})
+	const own = `echo 'cacert = "/etc/hostname"' > "$HOME/.curlrc"; exec "$@"`
+	list = append(list, trouble{name: "curl with its own roots", in: []string{"sh", "-ec", own, "sh"}, id: "trust-curl", status: "warn", hint: "does not accept"})
 	const full = `mkdir -p "$XDG_STATE_HOME"; mount -t tmpfs -o size=64k,mode=1777 none "$XDG_STATE_HOME"; head -c 64k /dev/zero > "$XDG_STATE_HOME/filler"`
 	list = append(list, trouble{name: "full disk", wrap: script(ownMounts, full), id: "store", status: "fail", hint: "free some space"})
 	return append(list, chroots()...)
