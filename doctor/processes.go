@@ -31,11 +31,12 @@ func (h Host) Processes() error {
 	if unix.Getrlimit(unix.RLIMIT_NPROC, &limit) != nil || limit.Cur > roomCounted || os.Getuid() == 0 || h.exempt() {
 		return nil
 	}
-	used := h.tasks(os.Getuid())
+	own, _ := strconv.Atoi(h.status("Threads"))
+	used := h.tasks(os.Getuid()) - own
 	if used+roomNeeded <= int(limit.Cur) {
 		return nil
 	}
-	return &netns.StepError{Step: "processes", Err: fmt.Errorf("%d of %d processes and threads are used, a run needs %d: %w",
+	return &netns.StepError{Step: "processes", Err: fmt.Errorf("others have %d of %d processes and threads, a run needs %d: %w",
 		used, limit.Cur, roomNeeded, syscall.EAGAIN)}
 }
 
