@@ -44,6 +44,14 @@ func agent() int {
 			c := held[len(held)-1].(*net.TCPConn)
 			c.SetLinger(0)
 			fmt.Println(name(c.Close()))
+		case "blurt": // address number of bytes: sends and leaves
+			n, _ := strconv.Atoi(f[2])
+			c, err := net.Dial("tcp", f[1])
+			if err == nil {
+				_, err = c.Write(make([]byte, n))
+				c.Close()
+			}
+			fmt.Println(name(err))
 		case "get": // URL
 			fmt.Println(get(f[1]))
 		case "flood": // number of listeners

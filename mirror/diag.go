@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -71,6 +72,15 @@ func diagHere() (*diag, error) {
 		return nil, fmt.Errorf("socket sock_diag: %w", err)
 	}
 	return &diag{fd: fd}, nil
+}
+
+// diagThere has the socket made that lists the child's namespace.
+func diagThere(ctx context.Context, in Inside) (*diag, error) {
+	f, err := in.Diag(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return newDiag(f)
 }
 
 func (d *diag) close() {

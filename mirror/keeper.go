@@ -58,15 +58,39 @@ func (k *keeper) open(ctx context.Context, m *Mirror, running context.Context) (
 	for s := range k.ports {
 		k.ports[s], k.tries[s] = map[netip.AddrPort]*port{}, map[netip.AddrPort]*try{}
 	}
+	k.diags[inside] = &diag{fd: -1} // has no list yet
 	if k.diags[outside], err = diagHere(); err != nil {
 		return err
 	}
-	f, err := m.Inside.Diag(ctx)
-	if err != nil {
+	asked := make(chan struct{})
+	var there *diag
+	var failed error
+	go func() {
+		defer close(asked)
+		there, failed = diagThere(ctx, m.Inside)
+	}()
+	err = k.advance(ctx)
+	<-asked
+	if failed != nil {
+		return failed
+	}
+	k.diags[inside] = there
+	return err
+}
+
+// advance makes the mirrors inside before inside can be looked at. Nothing of
+// the child's is there yet, and whoever makes sockets there has just been
+// started and answers two questions at once sooner than one after the other.
+func (k *keeper) advance(ctx context.Context) (err error) {
+	if k.spare[outside], _, err = k.diags[outside].look(nil); err != nil {
+		return fmt.Errorf("%v: %w", outside, err)
+	}
+	if err := k.sort(); err != nil {
 		return err
 	}
-	k.diags[inside], err = newDiag(f)
-	return err
+	k.again = true
+	k.add(ctx, inside, wanted(k.originals(outside), inside), time.Now())
+	return nil
 }
 
 func (k *keeper) close() error {

@@ -11,6 +11,7 @@
 //	}
 //	err := m.Start(ctx)  // every service of the host can be reached inside now
 //	// … let the child run …
+//	m.Settle(ctx)
 //	err = m.Close()
 //
 // The package carries TCP only: no UDP, no Unix sockets. It does not look at
@@ -149,6 +150,10 @@ type Mirror struct {
 	cancel context.CancelFunc
 	kept   sync.WaitGroup // keep
 	wait   sync.WaitGroup // mirrors and their connections
+
+	mu        sync.Mutex // guards what follows: what stands inside
+	accepting map[*net.TCPListener]struct{}
+	carrying  map[*net.TCPConn]struct{}
 }
 
 // Start looks at both sides and makes their mirrors, and returns when those

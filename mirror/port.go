@@ -24,6 +24,9 @@ func (p *port) close() error { return p.listener.Close() }
 // serve accepts until the mirror is closed.
 func (p *port) serve(ctx context.Context) {
 	slots := p.m.conns[p.on]
+	if p.on == inside {
+		defer track(p.m, &p.m.accepting, p.listener)()
+	}
 	for {
 		c, err := p.listener.AcceptTCP()
 		switch {
@@ -38,13 +41,18 @@ func (p *port) serve(ctx context.Context) {
 			}
 			continue
 		}
+		release := func() {}
+		if p.on == inside {
+			release = track(p.m, &p.m.carrying, c)
+		}
 		select {
 		case slots <- struct{}{}:
 			p.m.wait.Go(func() {
-				defer func() { <-slots }()
+				defer func() { release(); <-slots }()
 				p.m.carry(ctx, p.on, c)
 			})
 		case <-ctx.Done():
+			release()
 			reset(c)
 			return
 		}

@@ -187,3 +187,42 @@ func mustListen(t *testing.T) *net.TCPListener {
 	t.Cleanup(func() { l.Close() })
 	return l
 }
+
+// TestSettle: what a program sent before it ended arrives, and nobody waits for
+// one that goes on.
+func TestSettle(t *testing.T) {
+	everywhere(t, func(t *testing.T) {
+		const size = 1 << 20
+		l, echo := mustListen(t), serveHost(t, "tcp4", "127.0.0.1:0")
+		w := newWorld(t, &Mirror{}, l, echo)
+		received := make(chan int, 1)
+		go func() {
+			c, err := l.AcceptTCP()
+			if err != nil {
+				return
+			}
+			defer c.Close()
+			time.Sleep(30 * time.Millisecond) // a service at work
+			p, err := io.ReadAll(c)
+			if err != nil {
+				t.Errorf("service: %v", err)
+			}
+			received <- len(p)
+		}()
+		w.must("ok", "hold %v", echo.Addr())
+		w.must("ok x", "say x")
+		w.must("ok", "blurt %v %d", l.Addr(), size)
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		w.m.Settle(ctx)
+		if err := ctx.Err(); err != nil {
+			t.Error(err)
+		}
+		if err := w.m.Close(); err != nil {
+			t.Error(err)
+		}
+		if n := <-received; n != size {
+			t.Errorf("%d bytes of %d", n, size)
+		}
+	})
+}
