@@ -12,19 +12,19 @@ import (
 // defaultPath is searched where the environment has no PATH, as execvp does.
 const defaultPath = "/bin:/usr/bin"
 
-// execute becomes c; it returns only with the reason why not. The search follows execvp: a file that may not be executed is
+// execute becomes the command; it returns only with the reason why not. The search follows execvp: a file that may not be executed is
 // remembered, and the search goes on.
-func execute(c *command) error {
-	if strings.Contains(c.Path, "/") {
-		return &os.PathError{Op: "exec", Path: c.Path, Err: syscall.Exec(c.Path, c.Args, c.Env)}
+func execute(path string, args, env []string) error {
+	if strings.Contains(path, "/") {
+		return tryExec(path, args, env)
 	}
 	denied := ""
-	for _, dir := range filepath.SplitList(searchPath(c.Env)) {
+	for _, dir := range filepath.SplitList(searchPath(env)) {
 		if dir == "" {
 			dir = "."
 		}
-		file := dir + "/" + c.Path
-		err := tryExec(file, c)
+		file := dir + "/" + path
+		err := tryExec(file, args, env)
 		switch {
 		case isErrno(err, unix.EACCES):
 			if denied == "" && isRegular(file) {
@@ -41,11 +41,11 @@ func execute(c *command) error {
 	if denied != "" {
 		return &os.PathError{Op: "exec", Path: denied, Err: unix.EACCES}
 	}
-	return &os.PathError{Op: "find", Path: c.Path, Err: unix.ENOENT}
+	return &os.PathError{Op: "find", Path: path, Err: unix.ENOENT}
 }
 
-func tryExec(file string, c *command) error {
-	return &os.PathError{Op: "exec", Path: file, Err: syscall.Exec(file, c.Args, c.Env)}
+func tryExec(file string, args, env []string) error {
+	return &os.PathError{Op: "exec", Path: file, Err: syscall.Exec(file, args, env)}
 }
 
 func isRegular(file string) bool {

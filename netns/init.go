@@ -140,8 +140,8 @@ func (b *builder) execute() int {
 	if _, err := receivePayload(b.control, &c); err != nil {
 		return exitStage // the parent gave up or died
 	}
-	if c.Dir != "" {
-		if err := os.Chdir(c.Dir); err != nil {
+	if len(c.Dir) > 0 {
+		if err := os.Chdir(string(c.Dir)); err != nil {
 			return b.fail("chdir", err)
 		}
 	}
@@ -154,7 +154,7 @@ func (b *builder) execute() int {
 		return exitStage
 	}
 	ignoreSignals(c.Ignored)
-	b.fail("exec", execute(&c))
+	b.fail("exec", execute(string(c.Path), toStrings(c.Args), toStrings(c.Env)))
 	return exitExec
 }
 

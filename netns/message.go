@@ -38,11 +38,27 @@ type setup struct {
 
 // command is the parent's last message to init.
 type command struct {
-	Path    string
-	Args    []string
-	Env     []string
-	Dir     string
+	Path    []byte // these four hold any bytes: JSON strings would not
+	Args    [][]byte
+	Env     [][]byte
+	Dir     []byte
 	Ignored uint64 // signals, bit n-1 for signal n, that the target shall find ignored
+}
+
+func toBytes(ss []string) [][]byte {
+	ps := make([][]byte, len(ss))
+	for i, s := range ss {
+		ps[i] = []byte(s)
+	}
+	return ps
+}
+
+func toStrings(ps [][]byte) []string {
+	ss := make([]string, len(ps))
+	for i, p := range ps {
+		ss[i] = string(p)
+	}
+	return ss
 }
 
 // report is what init says, once per step and once when all stands.

@@ -75,7 +75,7 @@ const execPatience = 30 * time.Second
 func (n *Namespace) Go() error {
 	n.control.SetDeadline(time.Now().Add(execPatience))
 	var p payload
-	c := command{Path: n.config.Path, Args: n.config.Args, Env: n.config.Env, Dir: n.config.Dir, Ignored: ignoredAtStart}
+	c := command{Path: []byte(n.config.Path), Args: toBytes(n.config.Args), Env: toBytes(n.config.Env), Dir: []byte(n.config.Dir), Ignored: ignoredAtStart}
 	if err := p.send(n.control, c); err != nil {
 		return &StepError{"exec", n.lost(err)}
 	}

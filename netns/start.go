@@ -246,7 +246,12 @@ func (n *Namespace) procAttr(control int) *syscall.ProcAttr {
 			files[i] = f.Fd()
 		}
 	}
+	var limit unix.Rlimit
+	unix.Getrlimit(unix.RLIMIT_NOFILE, &limit)
 	for _, fd := range inherited() {
+		if uint64(fd)+2 >= limit.Cur && limit.Cur > 0 {
+			continue // opened before the limit was lowered: it can be given to nobody under its number
+		}
 		for len(files) < fd {
 			files = append(files, ^uintptr(0))
 		}

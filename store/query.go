@@ -112,6 +112,9 @@ func (r *Reader) Flows(q Query) (xs []*flow.Exchange, err error) {
 			f := r.folder(d, state)
 			return d.each(sel, args, func(row row) error {
 				x, err := f.exchange(row)
+				if err != nil && x != nil { // one damaged row hides no other
+					x.Error, err = damaged(err), nil
+				}
 				xs = append(xs, x)
 				return err
 			})
@@ -203,7 +206,12 @@ func (r *Reader) folder(d *db, state string) *folder {
 
 // errCrashed is the error of flows that were open when the run crashed.
 var errCrashed = &flow.Error{Where: flow.AtCapture, Code: flow.CodeTruncated,
-	Message: "the run that recorded this flow was killed before the flow ended"}
+	Message: "the record ends before this flow did: the run was killed, or could not write any more"}
+
+// damaged is the error of a flow of which only the outline can be read.
+func damaged(err error) *flow.Error {
+	return &flow.Error{Where: flow.AtCapture, Code: flow.CodeTruncated, Message: err.Error()}
+}
 
 // exchange makes one of a row of flowColumns and the document.
 func (f *folder) exchange(r row) (*flow.Exchange, error) {
@@ -221,7 +229,8 @@ func (f *folder) exchange(r row) (*flow.Exchange, error) {
 			err = decodeDoc(p, x)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("flow %d: %w", x.ID, err)
+			outline(x, r)
+			return x, fmt.Errorf("flow %d is damaged in the file: %w", x.ID, err)
 		}
 		x.Marks = append(x.Marks, f.marks...)
 		slices.SortStableFunc(x.Marks, func(a, b flow.Note) int { return a.At.Compare(b.At) })

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"strings"
 	"time"
 
 	"trace/flow"
@@ -14,8 +15,8 @@ const reasonHTTP2 = "http2"
 
 // A tunnel is the opaque flow of a connection: what passes in the directions
 // that have left HTTP. It is opened by their first byte. Of each direction the
-// first maxOpaque bytes are handed over as they pass; how many followed is told
-// by one last Message without Data.
+// first maxOpaque bytes are handed over as they pass, unless they are coded;
+// how many followed is told by one last Message without Data.
 type tunnel struct {
 	d      *Decoder
 	id     int64 // 0: not open
@@ -42,12 +43,22 @@ func (t *tunnel) data(side flow.Side, at time.Time, p []byte) {
 		t.note = nil
 	}
 	n := min(int64(len(p)), maxOpaque-t.kept[side])
+	if t.coded() && !t.d.Secrets {
+		n = 0
+	}
 	t.more[side] += int64(len(p)) - n
 	if n == 0 {
 		return
 	}
 	t.kept[side] += n
 	t.d.emit(flow.Event{Kind: flow.Message, At: at, Flow: t.id, Side: side, Data: p[:n], Size: n})
+}
+
+// coded reports whether the bytes stand for text in a way that hides it from
+// whoever looks for secrets: HPACK codes by Huffman, a WebSocket masks and
+// deflates.
+func (t *tunnel) coded() bool {
+	return t.reason == reasonHTTP2 || strings.HasPrefix(t.reason, "upgrade")
 }
 
 // close ends the flow, if it was opened.

@@ -78,7 +78,7 @@ func random(seed uint64) split {
 func (s *script) run(cut split) []flow.Event {
 	var r recorder
 	conn := s.conn
-	d := &wire.Decoder{Conn: &conn, Emit: r.add, Limit: s.limit}
+	d := &wire.Decoder{Conn: &conn, Emit: r.add, Limit: s.limit, Secrets: true}
 	var last time.Duration
 	for _, st := range s.steps {
 		last = st.at

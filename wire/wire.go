@@ -79,6 +79,9 @@ type Decoder struct {
 	// negative: all. For a request resp is nil. Nil: all of every body. The
 	// rest is counted and hashed, and the body is Truncated.
 	Limit func(side flow.Side, req, resp *flow.Head) int64
+	// Secrets says that the record may hold secrets. Without it, bytes of
+	// an opaque flow in which none could be found are only counted.
+	Secrets bool
 
 	dirs  [2]direction
 	begun bool

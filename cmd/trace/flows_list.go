@@ -314,9 +314,19 @@ func factsOf(x *flow.Exchange) rowFacts {
 		f.path = strings.TrimSuffix(x.DNS.Type+" "+strings.Join(x.DNS.Answers, ", "), " ")
 	default:
 		f.host = cmp.Or(f.host, addrText(x.Conn.Dst.Addr()))
-		f.path = fmt.Sprintf(":%d %s", x.Conn.Dst.Port(), cmp.Or(x.Conn.Protocol, x.Conn.Opaque))
+		f.path = fmt.Sprintf(":%d %s", x.Conn.Dst.Port(), carried(&x.Conn))
 	}
 	return f
+}
+
+// carried says what passed on a connection that was not decoded, or why it
+// was not.
+func carried(c *flow.Conn) string {
+	switch c.Protocol {
+	case "", "tls", "http", "http2":
+		return cmp.Or(c.Opaque, c.Protocol)
+	}
+	return c.Protocol
 }
 
 func statusOf(x *flow.Exchange) cell {

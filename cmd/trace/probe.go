@@ -23,6 +23,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"trace/doctor"
+	"trace/egress"
 	"trace/flow"
 	"trace/mitm"
 	"trace/netns"
@@ -129,10 +130,16 @@ func (e *examination) drive(ctx context.Context, ca *mitm.Authority, port string
 	if err != nil {
 		return err
 	}
-	r := &road{link: e.link, device: netns.DeviceKind(e.device), argv: []string{self, "namespace", "probe"}, env: os.Environ(),
+	proxies, err := egress.FromEnv(os.Environ())
+	if err != nil {
+		return err
+	}
+	r := &road{out: proxies, link: e.link, device: netns.DeviceKind(e.device), argv: []string{self, "namespace", "probe"}, env: os.Environ(),
 		stdin: null, stdout: in, connectTo: []mitm.ConnectTo{to}, extra: roots, bodyLimit: -1,
 		record: e.store, private: privateDir(), step: e.step}
-	err = r.build()
+	if err = r.build(); err == nil {
+		err = r.join()
+	}
 	in.Close()
 	if err != nil {
 		return err

@@ -14,6 +14,7 @@ import (
 	"trace/datagram"
 	"trace/dns"
 	"trace/doctor"
+	"trace/egress"
 	"trace/flow"
 	"trace/mitm"
 	"trace/netns"
@@ -40,7 +41,8 @@ type road struct {
 	only      []string
 	bypass    []string
 	bodyLimit int64
-	record    *store.Store // needed by start; closed by whoever made it
+	secrets   bool         // may be recorded
+	record    *store.Store // needed by join; closed by whoever made it
 	private   string       // empty directory that the child's tmpfs covers, "" for none
 	log       func(format string, args ...any)
 	step      func(doctor.Step)
@@ -52,9 +54,11 @@ type road struct {
 	names   *dns.Server
 	plan    dns.Plan
 	proxy   *mitm.Proxy
+	out     *egress.Dialer  // nil: from the environment
 	relay   *datagram.Relay // of UDP and ICMP
 	last    *last           // the end of what the child sends
 	running bool            // the command was started
+	who     *attribution    // nil: processes are not named
 	ns      *netns.Namespace
 	wg      *wg.Link
 	far     *tcpstack.Tunnel
@@ -67,8 +71,9 @@ type road struct {
 	files    *trust.Plan
 }
 
-// build puts the road up around the command, which does not run yet. What
-// can be done at the same time is: the namespace takes longest.
+// build puts the road up around the command, which does not run yet, but for
+// what join connects. What can be done at the same time is: the namespace
+// takes longest.
 func (r *road) build() (err error) {
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	defer func() {
@@ -96,7 +101,8 @@ func (r *road) build() (err error) {
 		return err
 	}
 	r.proxy.Authority = r.ca
-	return r.join()
+	r.attribute()
+	return nil
 }
 
 // told reports a step to the doctor, if one is listening, and returns err.
@@ -138,6 +144,8 @@ func (r *road) roots() *x509.CertPool {
 func (r *road) buildNames() {
 	r.names = dns.Load("/etc")
 	r.names.Record = r.query
+	r.names.ByName = func(name string) bool { return r.out.Applies(name, 0) }
+	r.out.Name, r.out.Roots = r.names.Name, r.roots
 	for _, c := range r.connectTo {
 		if _, err := netip.ParseAddr(c.Host); c.Host != "" && err != nil {
 			r.names.Lend(c.Host)
@@ -145,6 +153,7 @@ func (r *road) buildNames() {
 	}
 	r.plan = r.names.Plan()
 	r.proxy = &mitm.Proxy{
+		Dial:             r.out.DialContext,
 		Name:             r.names.Name,
 		Record:           func(e flow.Event) { r.record.Append(e) },
 		Tap:              r.tap,
@@ -161,7 +170,7 @@ func (r *road) buildNames() {
 
 // tap decodes what passes on a connection into the record.
 func (r *road) tap(c *flow.Conn) mitm.Tap {
-	return &wire.Decoder{Conn: c, Emit: r.record.Append, Limit: r.limit}
+	return &wire.Decoder{Conn: c, Emit: func(e flow.Event) { r.record.Append(e) }, Limit: r.limit, Secrets: r.secrets}
 }
 
 // limit says how much of a body is kept. Event streams are kept whole.
@@ -292,8 +301,14 @@ func (r *road) buildLink() error {
 	return r.told("link", start, "wireguard, handshake complete", nil)
 }
 
-// join connects device, link and stack, and serves the child's names.
-func (r *road) join() error {
+// join connects device, link and stack, and serves the child's names. From
+// here on the record is written to.
+func (r *road) join() (err error) {
+	defer func() {
+		if err != nil {
+			r.close()
+		}
+	}()
 	d := r.ns.Device()
 	link := tcpstack.Link(r.far)
 	if r.link == "direct" {
@@ -327,7 +342,7 @@ func (r *road) join() error {
 // query records a name query of the child. It never waits for the store.
 func (r *road) query(q dns.Query) {
 	id := r.ids.Add(1)
-	c := &flow.Conn{ID: id, Source: flow.SourceNamespace, Src: q.Src, Dst: q.Dst, Transport: q.Transport, Started: q.At,
+	c := &flow.Conn{ID: id, Source: flow.SourceNamespace, Process: r.who.asker(q.Src, q.Dst, q.Transport), Src: q.Src, Dst: q.Dst, Transport: q.Transport, Started: q.At,
 		Sent: int64(q.Sent), Received: int64(q.Received), Protocol: "dns", Ended: q.At.Add(q.Took)}
 	e := flow.Event{Kind: flow.Query, At: q.At, Conn: id, Flow: 1, Facts: c,
 		DNS: &flow.DNS{Name: q.Name, Type: q.Type, Rcode: q.Rcode, Answers: q.Answers, Took: q.Took}}
@@ -381,6 +396,7 @@ func (r *road) datagram(d *tcpstack.Datagram) bool {
 		return r.last.takes(d) || r.relay.Take(d)
 	}
 	d.Go(func() {
+		r.who.asks(d.Src(), d.Dst())
 		answer, err := r.names.Query(r.ctx, d.Src(), d.Dst(), d.Payload(), false)
 		if err == nil && answer != nil {
 			d.Reply(answer)
@@ -420,7 +436,7 @@ func (r *road) close() {
 		errs = append(errs, r.wg.Close())
 	}
 	if r.ns != nil {
-		errs = append(errs, r.ns.Close())
+		errs = append(errs, r.who.close(), r.ns.Close())
 	}
 	if err := errors.Join(errs...); err != nil {
 		r.log("close: %v", err)

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"trace/doctor"
+	"trace/egress"
 	"trace/flow"
 	"trace/mitm"
 	"trace/netns"
@@ -83,7 +84,7 @@ func (o *runOptions) prepare() (*road, error) {
 	}
 	r := &road{
 		link: o.link, device: netns.DeviceKind(o.device), argv: o.argv, env: os.Environ(),
-		untrusted: o.untrusted, only: o.only, bypass: o.bypass, bodyLimit: o.bodyLimit,
+		untrusted: o.untrusted, only: o.only, bypass: o.bypass, bodyLimit: o.bodyLimit, secrets: o.keepSecrets,
 	}
 	for _, s := range o.connectTo {
 		c, err := mitm.ParseConnectTo(s)
@@ -97,6 +98,9 @@ func (o *runOptions) prepare() (*road, error) {
 		return nil, fmt.Errorf("--upstream-ca: %w", err)
 	}
 	r.extra = extra
+	if r.out, err = egress.FromEnv(r.env); err != nil {
+		return nil, err
+	}
 	return r, nil
 }
 
@@ -180,11 +184,13 @@ func (r *run) setUp() error {
 			r.road.close()
 		}
 		return oerr
-	case err != nil:
-		r.finish(exitTrace)
-		return err
+	case err == nil:
+		err = r.road.join()
 	}
-	return nil
+	if err != nil {
+		r.finish(exitTrace)
+	}
+	return err
 }
 
 // place returns where the session's file is to lie, and makes the directories
@@ -193,12 +199,13 @@ func (r *run) place() (string, error) {
 	if r.o.noSave {
 		return "", nil
 	}
+	if r.o.output != "" {
+		r.road.private = privateDir()
+		return r.o.output, nil
+	}
 	state, err := store.Dir()
 	if err != nil {
 		return "", err
-	}
-	if r.o.output != "" {
-		return r.o.output, nil
 	}
 	if err := os.MkdirAll(state, 0o700); err != nil {
 		return "", err
@@ -246,7 +253,7 @@ func (r *run) open(path string) error {
 }
 
 // wait passes signals on until the command has ended. What the terminal sends
-// (Ctrl-C, hang-up) reaches the command by itself: it is in our process group.
+// (Ctrl-C) reaches the command by itself: it is in our process group.
 func (r *run) wait(signals <-chan os.Signal) (int, error) {
 	done := make(chan struct{})
 	var passing sync.WaitGroup
@@ -254,7 +261,7 @@ func (r *run) wait(signals <-chan os.Signal) (int, error) {
 		for {
 			select {
 			case s := <-signals:
-				if s == syscall.SIGTERM || !foreground() {
+				if s == syscall.SIGTERM || s == syscall.SIGHUP || !foreground() {
 					r.road.ns.Signal(s.(syscall.Signal))
 				}
 			case <-done:
