@@ -23,18 +23,18 @@ import (
 // keeper compares the listeners of both sides and keeps the mirrors. Only one
 // goroutine at a time calls its methods.
 type keeper struct {
-	m       *Mirror
-	running context.Context // of the mirrors
-	diags   [2]*diag
-	spare   [2][]listener
-	ports   [2]map[netip.AddrPort]*port // the mirrors by the side they stand on and the place they are for
-	tries   [2]map[netip.AddrPort]*try
-	mine    map[uint32]bool // inodes of mirrors, also of closed ones while a list has them
-	known   map[uint32]bool // inodes of other listeners: whether they are this process's
-	noted   map[noted]bool
-	again   bool      // the next pass has work to do though nothing may have changed
-	due     time.Time // of the next try; zero if there is none
-	lone    bool      // no more sockets can be made inside
+	m     *Mirror
+	begin func(*port) // has a mirror accept
+	diags [2]*diag
+	spare [2][]listener
+	ports [2]map[netip.AddrPort]*port // the mirrors by the side they stand on and the place they are for
+	tries [2]map[netip.AddrPort]*try
+	mine  map[uint32]bool // inodes of mirrors, also of closed ones while a list has them
+	known map[uint32]bool // inodes of other listeners: whether they are this process's
+	noted map[noted]bool
+	again bool      // the next pass has work to do though nothing may have changed
+	due   time.Time // of the next try; zero if there is none
+	lone  bool      // no more sockets can be made inside
 
 	took [3]time.Duration // by the last passes, without making mirrors
 }
@@ -52,8 +52,9 @@ type noted struct {
 	child bool
 }
 
-func (k *keeper) open(ctx context.Context, m *Mirror, running context.Context) (err error) {
-	k.m, k.running = m, running
+// open makes what it takes to look at both sides.
+func (k *keeper) open(ctx context.Context, m *Mirror, begin func(*port)) (err error) {
+	k.m, k.begin = m, begin
 	k.mine, k.known, k.noted = map[uint32]bool{}, map[uint32]bool{}, map[noted]bool{}
 	for s := range k.ports {
 		k.ports[s], k.tries[s] = map[netip.AddrPort]*port{}, map[netip.AddrPort]*try{}
@@ -370,7 +371,7 @@ func (k *keeper) put(on side, o *outcome) error {
 	k.mine[inode] = true
 	k.ports[on][o.at] = p
 	delete(k.tries[on], o.at)
-	k.m.wait.Go(func() { p.serve(k.running) })
+	k.begin(p)
 	return nil
 }
 

@@ -165,7 +165,8 @@ func (m *Mirror) Start(ctx context.Context) error {
 	for s := range m.conns {
 		m.conns[s] = make(chan struct{}, maxConns)
 	}
-	if err := m.keeper.open(ctx, m, running); err != nil {
+	begin := func(p *port) { m.wait.Go(func() { p.serve(running) }) }
+	if err := m.keeper.open(ctx, m, begin); err != nil {
 		return fmt.Errorf("mirror localhost: %w", err)
 	}
 	if _, err := m.keeper.pass(ctx, time.Now()); err != nil {
