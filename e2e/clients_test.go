@@ -126,6 +126,9 @@ func checkRow(t *testing.T, r row, e entry) {
 	if e.method != "HEAD" && (r.Response.Size != e.respSize || r.Response.SHA256 != e.respHash) {
 		t.Errorf("%s: response recorded as %d bytes %s, the server wrote %d bytes %s", name, r.Response.Size, r.Response.SHA256, e.respSize, e.respHash)
 	}
+	if p := r.Process; p == nil || len(p.Argv) == 0 || p.Exe == "" {
+		t.Errorf("%s: no process is named: %+v", name, p)
+	}
 	if !r.Conn.Decrypted || r.Request.Scheme != "https" || r.Request.Host != host || r.Request.Port != 443 {
 		t.Errorf("%s: conn %+v, request %s://%s:%d", name, r.Conn, r.Request.Scheme, r.Request.Host, r.Request.Port)
 	}

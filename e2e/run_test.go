@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // TestExitCodes: the child's status is ours; 125 to 127 and 2 are as
@@ -223,8 +224,31 @@ func TestKilled(t *testing.T) {
 				t.Fatal(err)
 			}
 			c.Wait()
+			noneLeft(t, "endless")
 			checkKept(t, j, seen)
 		})
+	}
+}
+
+// noneLeft wants every curl of a killed run to end by itself, because its
+// connection broke.
+func noneLeft(t *testing.T, arg string) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		left := 0
+		dirs, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+		for _, d := range dirs {
+			if b, err := os.ReadFile(d); err == nil && strings.HasPrefix(string(b), "curl\x00") && strings.Contains(string(b), "/"+arg+"/") {
+				left++
+			}
+		}
+		if left == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Errorf("%d processes of the killed run still wait", left)
+			return
+		}
 	}
 }
 

@@ -224,6 +224,11 @@ type row struct {
 		ID, Src, Dst, Host, SNI, ALPN, TLS, Opaque string
 		Decrypted                                  bool
 	}
+	Process *struct {
+		PID  int
+		Argv []string
+		Exe  string
+	}
 	Request, Response *part
 	Bytes             *struct{ Sent, Received int64 }
 	DNS               *struct {

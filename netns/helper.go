@@ -49,6 +49,7 @@ func runHelper(control int) int {
 		go h.serve(r)
 	}
 	if h.stays {
+		sever()
 		<-time.After(helperLinger)
 	}
 	return 0

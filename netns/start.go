@@ -302,6 +302,11 @@ func (n *Namespace) collect() error {
 	for {
 		var r report
 		fds, err := receiveFrom(n.control, &r, 2+2*len(n.config.ListenDNS))
+		if isErrno(err, unix.ECONNRESET) {
+			// Init ended with a message of ours unread. The kernel says so
+			// once, ahead of what init had said.
+			fds, err = receiveFrom(n.control, &r, 2+2*len(n.config.ListenDNS))
+		}
 		if err != nil {
 			return &StepError{"init", n.lost(err)}
 		}

@@ -75,6 +75,9 @@ type road struct {
 // what join connects. What can be done at the same time is: the namespace
 // takes longest.
 func (r *road) build() (err error) {
+	if err := (doctor.Host{}).Processes(); err != nil {
+		return err
+	}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	defer func() {
 		if err != nil {
