@@ -33,6 +33,7 @@ type runOptions struct {
 	jsonl       string
 	log         string
 	quiet       bool
+	noLocalhost bool
 
 	argv      []string
 	bodyLimit int64 // of maxBody, in bytes; negative: all
@@ -55,6 +56,7 @@ func (o *runOptions) register(cmd *cobra.Command) {
 	f.StringVar(&o.maxBody, "max-body", defaultMaxBody, "keep this much of a body (`SIZE` such as 64K, 16M; 0 keeps all)")
 	f.StringVar(&o.jsonl, "jsonl", "", "also write the live event log to `FILE`, one JSON object a line")
 	f.StringVar(&o.log, "log", "", "write trace's own diagnostics to `FILE`")
+	f.BoolVar(&o.noLocalhost, "no-localhost", false, "keep the localhost of the command and that of the host apart")
 	f.BoolVar(&o.quiet, "quiet", false, "print nothing of our own")
 }
 

@@ -16,6 +16,7 @@ import (
 	"trace/doctor"
 	"trace/egress"
 	"trace/flow"
+	"trace/mirror"
 	"trace/mitm"
 	"trace/netns"
 	"trace/store"
@@ -42,6 +43,7 @@ type road struct {
 	bypass    []string
 	bodyLimit int64
 	secrets   bool         // may be recorded
+	isolated  bool         // --no-localhost
 	record    *store.Store // needed by join; closed by whoever made it
 	private   string       // empty directory that the child's tmpfs covers, "" for none
 	log       func(format string, args ...any)
@@ -58,6 +60,7 @@ type road struct {
 	relay   *datagram.Relay // of UDP and ICMP
 	last    *last           // the end of what the child sends
 	running bool            // the command was started
+	mirror  *mirror.Mirror  // nil: localhost is the namespace's own
 	who     *attribution    // nil: processes are not named
 	ns      *netns.Namespace
 	wg      *wg.Link
@@ -312,6 +315,14 @@ func (r *road) join() (err error) {
 			r.close()
 		}
 	}()
+	if !r.isolated {
+		mirrored := make(chan struct{})
+		go func() {
+			r.openLocalhost()
+			close(mirrored)
+		}()
+		defer func() { <-mirrored }()
+	}
 	d := r.ns.Device()
 	link := tcpstack.Link(r.far)
 	if r.link == "direct" {
@@ -422,12 +433,13 @@ func (r *road) close() {
 	if r.running {
 		r.settle()
 	}
+	mirrorErr := r.closeLocalhost()
 	r.cancel()
 	if r.names != nil {
 		r.names.Close()
 	}
 	r.serve.Wait()
-	var errs []error
+	errs := []error{mirrorErr}
 	if r.relay != nil {
 		errs = append(errs, r.relay.Close()) // answers through the stack
 	}

@@ -84,7 +84,7 @@ func (o *runOptions) prepare() (*road, error) {
 	}
 	r := &road{
 		link: o.link, device: netns.DeviceKind(o.device), argv: o.argv, env: os.Environ(),
-		untrusted: o.untrusted, only: o.only, bypass: o.bypass, bodyLimit: o.bodyLimit, secrets: o.keepSecrets,
+		untrusted: o.untrusted, only: o.only, bypass: o.bypass, bodyLimit: o.bodyLimit, secrets: o.keepSecrets, isolated: o.noLocalhost,
 	}
 	for _, s := range o.connectTo {
 		c, err := mitm.ParseConnectTo(s)
