@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"syscall"
@@ -25,6 +26,10 @@ import (
 	"trace/store"
 	"trace/trust"
 )
+
+// startSettles is how long after the command's start the memory that the start
+// took is given back.
+const startSettles = 300 * time.Millisecond
 
 // exitTrace is our exit code where trace itself failed (as docker's).
 const exitTrace = 125
@@ -124,6 +129,7 @@ func (r *run) do() (int, error) {
 		return exitTrace, err
 	}
 	started := time.Now()
+	gc := debug.SetGCPercent(-1) // what is made now stays: the child waits for it
 	mark := func(what string) { r.road.log("%s after %v", what, time.Since(started).Round(time.Microsecond)) }
 	if err := r.setUp(); err != nil {
 		return exitTrace, err
@@ -140,6 +146,9 @@ func (r *run) do() (int, error) {
 		return code, err
 	}
 	mark("command executed")
+	debug.SetGCPercent(gc)
+	slim := time.AfterFunc(startSettles, debug.FreeOSMemory)
+	defer slim.Stop()
 	code, err := r.wait(signals)
 	mark("command ended")
 	r.road.close()
