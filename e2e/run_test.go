@@ -312,3 +312,33 @@ func checkKept(t *testing.T, j *job, seen map[string][]string) {
 		}
 	}
 }
+
+// TestWaitAll: with --wait-all a run lasts as long as the last process of its
+// namespace; without, the line after it names who was left.
+func TestWaitAll(t *testing.T) {
+	for _, w := range both() {
+		j := newJob(t, w)
+		mark := filepath.Join(j.home, "mark")
+		j.must(j.inspect([]string{"--wait-all"}, "sh", "-c", "setsid sh -c 'sleep 0.5; echo done > "+mark+"' >/dev/null 2>&1 & exit 3"), 3)
+		if _, err := os.Stat(mark); err != nil {
+			t.Errorf("%s: --wait-all did not wait: %v", w, err)
+		}
+		r := j.must(j.inspect(nil, "sh", "-c", "setsid sleep 2 >/dev/null 2>&1 & exit 3"), 3)
+		if !strings.Contains(r.stderr, "left behind") {
+			t.Errorf("%s: %s", w, r.stderr)
+		}
+	}
+}
+
+// TestAnyBytes: arguments and environment that are no UTF-8 reach the command
+// as they are.
+func TestAnyBytes(t *testing.T) {
+	for _, w := range both() {
+		j := newJob(t, w)
+		j.env = append(j.env, "ODD=caf\xe9")
+		r := j.must(j.inspect([]string{"--quiet"}, "sh", "-c", `printf '%s,%s' "$1" "$ODD"`, "sh", "\xff\xfe"), 0)
+		if r.stdout != "\xff\xfe,caf\xe9" {
+			t.Errorf("%s: %q", w, r.stdout)
+		}
+	}
+}

@@ -34,6 +34,7 @@ type runOptions struct {
 	log         string
 	quiet       bool
 	noLocalhost bool
+	waitAll     bool
 
 	argv      []string
 	bodyLimit int64 // of maxBody, in bytes; negative: all
@@ -57,6 +58,7 @@ func (o *runOptions) register(cmd *cobra.Command) {
 	f.StringVar(&o.jsonl, "jsonl", "", "also write the live event log to `FILE`, one JSON object a line")
 	f.StringVar(&o.log, "log", "", "write trace's own diagnostics to `FILE`")
 	f.BoolVar(&o.noLocalhost, "no-localhost", false, "keep the localhost of the command and that of the host apart")
+	f.BoolVar(&o.waitAll, "wait-all", false, "after the command, wait for the other processes in its namespace")
 	f.BoolVar(&o.quiet, "quiet", false, "print nothing of our own")
 }
 

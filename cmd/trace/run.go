@@ -116,6 +116,7 @@ type run struct {
 	store *store.Store
 	jsonl *jsonlWriter
 	logTo *os.File
+	left  []string // processes that outlive the run, as NAME[PID]
 }
 
 // do records the command and returns the exit code, and what is to be said
@@ -284,7 +285,35 @@ func (r *run) wait(signals <-chan os.Signal) (int, error) {
 	if err != nil {
 		return exitTrace, err
 	}
+	r.waitOthers(signals)
 	return status.ExitCode(), nil
+}
+
+// waitOthers deals with processes that the command left behind: with
+// --wait-all it waits for them, until a signal says otherwise; else it notes
+// who they are, because they lose their network now.
+func (r *run) waitOthers(signals <-chan os.Signal) {
+	if r.o.waitAll {
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		all := make(chan struct{})
+		go func() {
+			r.road.ns.WaitAll(ctx)
+			close(all)
+		}()
+		select {
+		case <-all:
+		case <-signals:
+			cancel()
+			<-all
+		}
+	}
+	for _, pid := range r.road.ns.Members() {
+		name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+		if err == nil {
+			r.left = append(r.left, fmt.Sprintf("%s[%d]", printable(strings.TrimSpace(string(name))), pid))
+		}
+	}
 }
 
 // foreground tells whether our process group is the terminal's.
@@ -308,6 +337,9 @@ func (r *run) finish(code int) error {
 		r.logTo.Close()
 	}
 	r.say("%s", summary(s, r.o.noSave))
+	if n := len(r.left); n > 0 {
+		r.say("left behind, without a network now: %s (--wait-all waits for them)", shortList(r.left))
+	}
 	return err
 }
 
@@ -334,6 +366,15 @@ func summary(s flow.Session, noSave bool) string {
 		fmt.Fprintf(&b, "; %s", s.File)
 	}
 	return b.String()
+}
+
+// shortList joins the first of many names.
+func shortList(names []string) string {
+	const most = 8
+	if len(names) > most {
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
+	}
+	return strings.Join(names, ", ")
 }
 
 func count(n int64, what string) string {
