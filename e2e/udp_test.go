@@ -288,8 +288,12 @@ for i in range(3000):
   p=struct.pack("!BBHHHBBH4s4s",0x45,0,20+len(body),i,random.choice([0,0,0x2000,0x1fff]),64,proto,0,socket.inet_aton(src),socket.inet_aton(dst))+body
   try: raw.sendto(p,(dst,0)); sent+=1
   except OSError: pass
-s=socket.socket(socket.AF_INET,socket.SOCK_DGRAM); s.settimeout(10); s.connect((%[1]q,7))
-s.send(b"hello"); assert s.recv(10)==b"hello"
+s=socket.socket(socket.AF_INET,socket.SOCK_DGRAM); s.settimeout(1); s.connect((%[1]q,7))
+for i in range(20): # the queue of the device may be full
+  try:
+    s.send(b"hello"); assert s.recv(10)==b"hello"; break
+  except TimeoutError: pass
+else: raise SystemExit("no answer")
 print(sent)
 `, publicAddr)
 	for _, link := range []string{"wireguard", "direct"} {
@@ -300,7 +304,7 @@ print(sent)
 		}
 		rows := j.flows("--kind", "udp")
 		good := slices.ContainsFunc(rows, func(r row) bool {
-			return r.Conn.Dst == publicAddr+":7" && r.Bytes.Sent == 5 && r.Bytes.Received == 5 && r.State == "complete"
+			return r.Conn.Dst == publicAddr+":7" && r.Bytes.Sent >= 5 && r.Bytes.Received >= 5 && r.State == "complete"
 		})
 		if !good {
 			t.Errorf("%s: the honest datagram is not among %d rows", link, len(rows))
