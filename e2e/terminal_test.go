@@ -1,0 +1,431 @@
+package e2e
+
+import (
+	"crypto/tls"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// A screen is a terminal of the job's account: a tmux server of its own, in
+// whose window an interactive shell runs.
+type screen struct {
+	*job
+}
+
+func newScreen(t *testing.T, w world) *screen {
+	t.Helper()
+	need(t, "tmux", "bash")
+	s := &screen{newJob(t, w)}
+	s.file("outer.rc", "PS1='host> '")
+	s.file("inner.rc", "PS1='inside> '")
+	s.env = append(s.env, "TMUX_TMPDIR="+s.home, "T="+traceBin+" run --inspect --quiet --")
+	t.Cleanup(func() { s.command("tmux", "-L", "e2e", "kill-server").Run() }) // a killed pane may have ended it
+	s.tmux("-f", "/dev/null", "new-session", "-d", "-x", "80", "-y", "24", "exec bash --rcfile outer.rc -i")
+	s.shows("host> ")
+	return s
+}
+
+func (s *screen) tmux(args ...string) string {
+	s.t.Helper()
+	return s.must(s.run(append([]string{"tmux", "-L", "e2e"}, args...)...), 0).stdout
+}
+
+// keys presses keys by their tmux names.
+func (s *screen) keys(names ...string) {
+	s.t.Helper()
+	s.tmux(append([]string{"send-keys"}, names...)...)
+}
+
+// line types a line.
+func (s *screen) line(text string) {
+	s.t.Helper()
+	s.tmux("send-keys", "-l", text, ";", "send-keys", "Enter")
+}
+
+// shows waits until text stands on the screen. What was typed stands there
+// too, so the text must differ from it.
+func (s *screen) shows(text string) {
+	s.t.Helper()
+	seen := ""
+	if !poll(func() bool {
+		seen = s.tmux("capture-pane", "-p", "-J")
+		return strings.Contains(seen, text)
+	}) {
+		s.t.Fatalf("%s: %q is not shown in\n%s", s.w, text, strings.TrimRight(seen, "\n"))
+	}
+}
+
+// exited wants the last command's exit status.
+func (s *screen) exited(code int) {
+	s.t.Helper()
+	s.line(`echo "[exit:$?]"`)
+	s.shows(fmt.Sprintf("[exit:%d]", code))
+	s.line("clear; echo [cleared]")
+	if !poll(func() bool { return strings.HasPrefix(s.tmux("capture-pane", "-p"), "[cleared]") }) {
+		s.t.Fatal("the screen is not cleared")
+	}
+}
+
+// text waits until the file is there and returns what it holds.
+func (j *job) text(name string) string {
+	j.t.Helper()
+	var b []byte
+	if !poll(func() bool {
+		b, _ = os.ReadFile(filepath.Join(j.home, name))
+		return len(b) > 0
+	}) {
+		j.t.Fatalf("%s: no file %s", j.w, name)
+	}
+	return strings.TrimSpace(string(b))
+}
+
+// pid waits for a command that wrote its number to the file, and returns this
+// number and that of the trace that is its parent.
+func (j *job) pid(name string) (command, trace int) {
+	j.t.Helper()
+	command, err := strconv.Atoi(j.text(name))
+	if err != nil {
+		j.t.Fatal(err)
+	}
+	fields := stat(command)
+	if len(fields) < 2 {
+		j.t.Fatalf("%s: process %d is gone", j.w, command)
+	}
+	trace, _ = strconv.Atoi(fields[1])
+	if exe, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", trace)); exe != traceBin {
+		j.t.Fatalf("%s: the parent of %d is %s, not trace", j.w, command, exe)
+	}
+	return command, trace
+}
+
+// stat returns the fields of /proc/PID/stat from the state on, nil if the
+// process is no more.
+func stat(pid int) []string {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, rest, _ := strings.Cut(string(b), ") ")
+	return strings.Fields(rest)
+}
+
+// become waits until all processes are in one of the states; none is "".
+func (j *job) become(states string, pids ...int) {
+	j.t.Helper()
+	for _, pid := range pids {
+		now := ""
+		if !poll(func() bool {
+			now = ""
+			if f := stat(pid); len(f) > 0 && f[0] != "Z" {
+				now = f[0]
+			}
+			return now == states || now != "" && strings.Contains(states, now)
+		}) {
+			j.t.Fatalf("%s: process %d is in state %q, want %q", j.w, pid, now, states)
+		}
+	}
+}
+
+// poll asks until done, for a time that is too long for anything here.
+func poll(done func() bool) bool {
+	for deadline := time.Now().Add(10 * time.Second); !done(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			return false
+		}
+	}
+	return true
+}
+
+const running = "RSD" // the states of a process that is not stopped
+
+// TestScreen: programs that take the whole terminal, and a REPL, work as they
+// do outside, and leave the terminal as it was.
+func TestScreen(t *testing.T) {
+	need(t, "vim.tiny", "less", "htop", "top", "/usr/bin/python3")
+	for _, w := range both() {
+		t.Run(w.String(), func(t *testing.T) {
+			s := newScreen(t, w)
+			s.line("stty -a >before")
+			s.text("before")
+
+			s.line("$T vim.tiny -u NONE -N new.txt")
+			s.shows("[New")
+			s.keys("i", "one", "Escape")
+			s.keys("C-z")
+			s.shows("Stopped")
+			s.line("clear; fg")
+			s.shows("~")
+			s.line(":set columns?")
+			s.shows("columns=80")
+			s.tmux("resize-window", "-x", "100", "-y", "30")
+			s.line(":set columns?")
+			s.shows("columns=100")
+			s.line(":wq")
+			s.exited(0)
+			if got := s.text("new.txt"); got != "one" {
+				t.Errorf("vim wrote %q", got)
+			}
+			s.tmux("resize-window", "-x", "80", "-y", "24")
+
+			s.file("long.txt", strings.Repeat("a line\n", 100)+"last line\n")
+			s.line("$T less long.txt")
+			s.shows("long.txt")
+			s.keys("G")
+			s.shows("last line")
+			s.keys("q")
+			s.exited(0)
+
+			s.line("$T htop")
+			s.shows("Quit")
+			s.keys("q")
+			s.exited(0)
+			s.line("$T top")
+			s.shows("load average")
+			s.keys("q")
+			s.exited(0)
+
+			s.line("$T /usr/bin/python3 -q")
+			s.shows(">>>")
+			s.line("6*7, __import__('sys').stdin.isatty()")
+			s.shows("(42, True)")
+			s.line("print('wait'+'ing'); __import__('time').sleep(100)")
+			s.shows("waiting")
+			s.keys("C-c")
+			s.shows("KeyboardInterrupt")
+			s.line("print('al'+'ive')")
+			s.shows("alive")
+			s.keys("C-d")
+			s.exited(0)
+
+			s.line("stty -a >after")
+			if before, after := s.text("before"), s.text("after"); before != after {
+				t.Errorf("the terminal's settings were\n%s\nand are\n%s", before, after)
+			}
+		})
+	}
+}
+
+// TestKeys: Ctrl-C, Ctrl-\, Ctrl-Z with fg and bg, and a change of the
+// window's size do to trace what they do to a command alone.
+func TestKeys(t *testing.T) {
+	for _, w := range both() {
+		t.Run(w.String(), func(t *testing.T) {
+			s := newScreen(t, w)
+			s.line("ulimit -c 0")
+			for i, c := range []struct {
+				key  string
+				code int
+			}{{"C-c", 130}, {`C-\`, 131}} {
+				s.line(fmt.Sprintf("$T sh -c 'echo $$ >pid%d; exec sleep 1000'", i))
+				command, trace := s.pid(fmt.Sprintf("pid%d", i))
+				s.keys(c.key)
+				s.become("", command, trace)
+				s.exited(c.code)
+			}
+			s.line(`$T sh -c 'trap "echo asked; exit 9" INT; echo $$ >pid; while :; do sleep 0.05; done' | (trap "" INT; exec cat)`)
+			s.pid("pid")
+			s.keys("C-c")
+			s.shows("asked")
+			s.line(`(exit ${PIPESTATUS[0]})`)
+			s.exited(9)
+
+			s.line("$T sh -c 'echo $$ >job; exec sleep 1000'")
+			command, trace := s.pid("job")
+			for range 3 {
+				s.keys("C-z")
+				s.become("T", command, trace)
+				s.shows("Stopped")
+				s.line("clear; fg")
+				s.become(running, command, trace)
+			}
+			s.keys("C-z")
+			s.become("T", command, trace)
+			s.line("clear; bg; echo back$((1+1))")
+			s.become(running, command, trace)
+			s.shows("back2")
+			s.line("kill %1; wait %1")
+			s.become("", command, trace)
+			s.exited(128 + 15)
+
+			s.line(`$T bash -c 'trap "echo resized to \$(stty size)" WINCH; echo $$ >sized; while [ ! -e stop ]; do sleep 0.05; done'`)
+			s.pid("sized")
+			s.tmux("resize-window", "-x", "101", "-y", "31")
+			s.shows("resized to 31 101")
+			s.file("stop", "now")
+			s.exited(0)
+		})
+	}
+}
+
+// TestShell: an interactive shell inside has jobs of its own, and the outer
+// shell gets its terminal back.
+func TestShell(t *testing.T) {
+	for _, w := range both() {
+		t.Run(w.String(), func(t *testing.T) {
+			s := newScreen(t, w)
+			s.line("$T bash --rcfile inner.rc -i")
+			s.shows("inside> ")
+			s.line("sh -c 'echo $$ >job; exec sleep 1000' &")
+			s.text("job")
+			s.line("jobs")
+			s.shows("Running")
+			s.line("clear; fg")
+			job, err := strconv.Atoi(s.text("job"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !poll(func() bool { f := stat(job); return len(f) > 5 && f[2] == f[5] }) { // its group is the terminal's
+				t.Fatal("fg did not bring the job to the front")
+			}
+			s.keys("C-z")
+			s.become("T", job)
+			s.shows("Stopped")
+			s.line("clear; bg")
+			s.become(running, job)
+			s.line("kill -INT %1; wait %1")
+			s.exited(130)
+			s.line("sh -c 'echo $$ >second; exec sleep 1000'")
+			s.text("second")
+			s.keys("C-c")
+			s.exited(130)
+			s.line("suspend")
+			s.shows("Stopped")
+			s.line("clear; fg")
+			s.shows("inside> ")
+			s.line("exit 7")
+			s.shows("host> ")
+			s.exited(7)
+		})
+	}
+}
+
+// TestHangup: when the terminal goes, the command is told and trace ends in
+// order; with nohup both stay.
+func TestHangup(t *testing.T) {
+	const told = `'trap "echo told >told; exit 3" HUP; echo $$ >pid; while :; do sleep 0.05; done'`
+	for _, w := range both() {
+		for _, c := range []struct {
+			name, line string
+			leader     bool // trace is what the terminal runs
+			code       int
+		}{
+			{"shell", "$T sh -c " + told, false, 3},
+			{"leader", "exec $T sh -c " + told, true, 3},
+			{"plain", "$T sh -c 'echo $$ >pid; exec sleep 1000'", false, 129},
+			{"background", "$T sh -c " + told + " &", false, 3},
+		} {
+			t.Run(w.String()+"/"+c.name, func(t *testing.T) {
+				s := newScreen(t, w)
+				if c.line = strings.TrimSpace(c.line); c.leader {
+					s.tmux("respawn-pane", "-k", c.line)
+				} else {
+					s.line(c.line)
+				}
+				command, trace := s.pid("pid")
+				s.tmux("kill-pane")
+				s.become("", command, trace)
+				if c.code == 3 && s.text("told") != "told" {
+					t.Error("the command was not told")
+				}
+				r := s.trace("sessions", "list", "--json")
+				if want := fmt.Sprintf(`"exit":%d,`, c.code); !strings.Contains(r.stdout, want) || !strings.Contains(r.stdout, `"state":"ended"`) {
+					t.Errorf("the session: %s %s, want %s", r.stdout, r.stderr, want)
+				}
+			})
+		}
+		t.Run(w.String()+"/nohup", func(t *testing.T) {
+			s := newScreen(t, w)
+			s.line("nohup $T sh -c 'echo $$ >pid; while [ ! -e stop ]; do sleep 0.05; done; echo stayed' >out 2>&1 &")
+			command, trace := s.pid("pid")
+			s.tmux("kill-pane")
+			s.file("stop", "now")
+			s.become("", command, trace)
+			if got := s.text("out"); !strings.HasSuffix(got, "stayed") {
+				t.Errorf("nohup: %q", got)
+			}
+		})
+	}
+}
+
+// TestNoTerminal: pipes, files and a session without a terminal.
+func TestNoTerminal(t *testing.T) {
+	for _, w := range both() {
+		j := newJob(t, w)
+		j.env = append(j.env, "T="+traceBin+" run --inspect --quiet --")
+		j.file("in.txt", "from a file\n")
+		for _, c := range []struct {
+			line, want string
+			code       int
+		}{
+			{"$T echo piped | cat", "piped\n", 0},
+			{"$T sh -c 'exit 4' | cat; exit ${PIPESTATUS[0]}", "", 4},
+			{"$T yes | head -n 2; exit ${PIPESTATUS[0]}", "y\ny\n", 141},
+			{"$T cat <in.txt", "from a file\n", 0},
+			{"echo a pipe | $T cat", "a pipe\n", 0},
+			{"$T true <&- >&- 2>&-", "", 0},
+			{"setsid -w $T sh -c '(: </dev/tty) 2>/dev/null || echo none; exit 5' </dev/null", "none\n", 5},
+			{"nohup $T echo hung </dev/null", "hung\n", 0},
+			{"$T sh -c 'sh -c \"exec 3>&2; kill -HUP \\$\\$\"; echo $?'", "129\n", 0},
+			{"exec 7<in.txt; $T cat /dev/fd/7", "from a file\n", 0},
+			{"timeout 0.3 $T sleep 1000", "", 124},
+			{"timeout -s INT 0.3 $T sleep 1000", "", 124},
+		} {
+			t.Run(w.String()+"/"+c.line, func(t *testing.T) {
+				j := &job{t: t, w: w, home: j.home, env: j.env}
+				r := j.must(j.run("bash", "-c", c.line), c.code)
+				if r.stdout != c.want {
+					t.Errorf("stdout %q, want %q; stderr %q", r.stdout, c.want, r.stderr)
+				}
+			})
+		}
+	}
+}
+
+// TestNested: a trace inside of a trace records, and so does the outer one;
+// namespaces of the command's own work.
+func TestNested(t *testing.T) {
+	need(t, "curl", "unshare", "setsid")
+	ca := newAuthority(t, "e2e authority")
+	o := serve(t, &tls.Config{Certificates: []tls.Certificate{ca.leaf(t, []string{host}, nil)}}, nil)
+	for _, w := range both() {
+		t.Run(w.String(), func(t *testing.T) {
+			j := newJob(t, w)
+			outer := []string{"--session", "outer", "--upstream-ca", j.file("root.pem", ca.pem()), "--connect-to", host + ":443:127.0.0.1:" + o.port}
+			r := j.must(j.inspect(outer, traceBin, "run", "--inspect", "--session", "inner", "--", "curl", "-sS", "https://"+host+"/bytes/70000", "-o", "got"), 0)
+			log := o.entries()
+			last := log[len(log)-1]
+			for _, name := range []string{"outer", "inner"} {
+				rows := j.flows("--session", name, "--kind", "http")
+				if len(rows) != 1 || rows[0].Response == nil || rows[0].Response.SHA256 != last.respHash || rows[0].Response.Size != last.respSize {
+					t.Errorf("%s: %+v, the server sent %+v; %s", name, rows, last, r.stderr)
+				}
+			}
+			j.must(j.inspect(nil, "unshare", "-Urn", "true"), 0)
+			j.must(j.inspect(nil, "unshare", "-Urnmpf", "--mount-proc", "sh", "-c", "exit 6"), 6)
+		})
+	}
+}
+
+// TestOrphan: what daemonized is not waited for, and trace's end is not
+// delayed by it.
+func TestOrphan(t *testing.T) {
+	need(t, "setsid")
+	for _, w := range both() {
+		j := newJob(t, w)
+		c := j.command(traceBin, "run", "--inspect", "--", "sh", "-c", `setsid sh -c 'echo $$ >pid; exec sleep 30' </dev/null >/dev/null 2>&1 &
+			while [ ! -s pid ]; do sleep 0.01; done; exit 4`)
+		r := j.must(j.done(c), 4)
+		pid, err := strconv.Atoi(j.text("pid"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.took > 5*time.Second {
+			t.Errorf("%s: the orphan was waited for: %v", w, r.took)
+		}
+		if p, err := os.FindProcess(pid); err == nil {
+			p.Kill()
+		}
+	}
+}
