@@ -21,12 +21,11 @@ func newScreen(t *testing.T, w world) *screen {
 	t.Helper()
 	need(t, "tmux", "bash")
 	s := &screen{newJob(t, w)}
-	s.file("outer.rc", "PS1='host> '")
-	s.file("inner.rc", "PS1='inside> '")
+	s.file("rc", "PROMPT_COMMAND='echo $? >status'")
 	s.env = append(s.env, "TMUX_TMPDIR="+s.home, "T="+traceBin+" run --inspect --quiet --")
 	t.Cleanup(func() { s.command("tmux", "-L", "e2e", "kill-server").Run() }) // a killed pane may have ended it
-	s.tmux("-f", "/dev/null", "new-session", "-d", "-x", "80", "-y", "24", "exec bash --rcfile outer.rc -i")
-	s.shows("host> ")
+	s.tmux("-f", "/dev/null", "new-session", "-d", "-x", "80", "-y", "24", "exec bash --rcfile rc -i")
+	s.exited(0)
 	return s
 }
 
@@ -47,6 +46,32 @@ func (s *screen) line(text string) {
 	s.tmux("send-keys", "-l", text, ";", "send-keys", "Enter")
 }
 
+// start types a command for the shell, on an empty screen.
+func (s *screen) start(command string) {
+	s.t.Helper()
+	if err := os.Remove(filepath.Join(s.home, "status")); err != nil {
+		s.t.Fatalf("%q: the shell is busy: %v", command, err)
+	}
+	s.tmux("send-keys", "-R", ";", "send-keys", "-l", command, ";", "send-keys", "Enter")
+}
+
+// exited waits until the shell asks for a command again, as what it started
+// exited with code or was stopped. Until then nothing may be typed: programs
+// throw away what they have not read when they reset the terminal.
+func (s *screen) exited(code int) {
+	s.t.Helper()
+	if got := s.text("status"); got != strconv.Itoa(code) {
+		s.t.Fatalf("%s: exit %s, want %d\n%s", s.w, got, code, s.tmux("capture-pane", "-p"))
+	}
+}
+
+// runs runs a command in the shell and wants its exit status.
+func (s *screen) runs(command string, code int) {
+	s.t.Helper()
+	s.start(command)
+	s.exited(code)
+}
+
 // shows waits until text stands on the screen. What was typed stands there
 // too, so the text must differ from it.
 func (s *screen) shows(text string) {
@@ -57,17 +82,6 @@ func (s *screen) shows(text string) {
 		return strings.Contains(seen, text)
 	}) {
 		s.t.Fatalf("%s: %q is not shown in\n%s", s.w, text, strings.TrimRight(seen, "\n"))
-	}
-}
-
-// exited wants the last command's exit status.
-func (s *screen) exited(code int) {
-	s.t.Helper()
-	s.line(`echo "[exit:$?]"`)
-	s.shows(fmt.Sprintf("[exit:%d]", code))
-	s.line("clear; echo [cleared]")
-	if !poll(func() bool { return strings.HasPrefix(s.tmux("capture-pane", "-p"), "[cleared]") }) {
-		s.t.Fatal("the screen is not cleared")
 	}
 }
 
@@ -138,7 +152,10 @@ func poll(done func() bool) bool {
 	return true
 }
 
-const running = "RSD" // the states of a process that is not stopped
+const (
+	running = "RSD"    // the states of a process that is not stopped
+	stopped = 128 + 20 // what a shell says of a job that Ctrl-Z stopped
+)
 
 // TestScreen: programs that take the whole terminal, and a REPL, work as they
 // do outside, and leave the terminal as it was.
@@ -147,15 +164,14 @@ func TestScreen(t *testing.T) {
 	for _, w := range both() {
 		t.Run(w.String(), func(t *testing.T) {
 			s := newScreen(t, w)
-			s.line("stty -a >before")
-			s.text("before")
+			s.runs("stty -a >before", 0)
 
-			s.line("$T vim.tiny -u NONE -N new.txt")
+			s.start("$T vim.tiny -u NONE -N new.txt")
 			s.shows("[New")
 			s.keys("i", "one", "Escape")
 			s.keys("C-z")
-			s.shows("Stopped")
-			s.line("clear; fg")
+			s.exited(stopped)
+			s.start("fg")
 			s.shows("~")
 			s.line(":set columns?")
 			s.shows("columns=80")
@@ -170,23 +186,23 @@ func TestScreen(t *testing.T) {
 			s.tmux("resize-window", "-x", "80", "-y", "24")
 
 			s.file("long.txt", strings.Repeat("a line\n", 100)+"last line\n")
-			s.line("$T less long.txt")
-			s.shows("long.txt")
+			s.start("$T less long.txt")
+			s.shows("a line")
 			s.keys("G")
 			s.shows("last line")
 			s.keys("q")
 			s.exited(0)
 
-			s.line("$T htop")
+			s.start("$T htop")
 			s.shows("Quit")
 			s.keys("q")
 			s.exited(0)
-			s.line("$T top")
+			s.start("$T top")
 			s.shows("load average")
 			s.keys("q")
 			s.exited(0)
 
-			s.line("$T /usr/bin/python3 -q")
+			s.start("$T /usr/bin/python3 -q")
 			s.shows(">>>")
 			s.line("6*7, __import__('sys').stdin.isatty()")
 			s.shows("(42, True)")
@@ -199,7 +215,7 @@ func TestScreen(t *testing.T) {
 			s.keys("C-d")
 			s.exited(0)
 
-			s.line("stty -a >after")
+			s.runs("stty -a >after", 0)
 			if before, after := s.text("before"), s.text("after"); before != after {
 				t.Errorf("the terminal's settings were\n%s\nand are\n%s", before, after)
 			}
@@ -213,43 +229,42 @@ func TestKeys(t *testing.T) {
 	for _, w := range both() {
 		t.Run(w.String(), func(t *testing.T) {
 			s := newScreen(t, w)
-			s.line("ulimit -c 0")
+			s.runs("ulimit -c 0; set -o pipefail", 0)
 			for i, c := range []struct {
 				key  string
 				code int
 			}{{"C-c", 130}, {`C-\`, 131}} {
-				s.line(fmt.Sprintf("$T sh -c 'echo $$ >pid%d; exec sleep 1000'", i))
+				s.start(fmt.Sprintf("$T sh -c 'echo $$ >pid%d; exec sleep 1000'", i))
 				command, trace := s.pid(fmt.Sprintf("pid%d", i))
 				s.keys(c.key)
 				s.become("", command, trace)
 				s.exited(c.code)
 			}
-			s.line(`$T sh -c 'trap "echo asked; exit 9" INT; echo $$ >pid; while :; do sleep 0.05; done' | (trap "" INT; exec cat)`)
+			s.start(`$T sh -c 'trap "echo asked; exit 9" INT; echo $$ >pid; while :; do sleep 0.05; done' | (trap "" INT; exec cat)`)
 			s.pid("pid")
 			s.keys("C-c")
 			s.shows("asked")
-			s.line(`(exit ${PIPESTATUS[0]})`)
 			s.exited(9)
 
-			s.line("$T sh -c 'echo $$ >job; exec sleep 1000'")
+			s.start("$T sh -c 'echo $$ >job; exec sleep 1000'")
 			command, trace := s.pid("job")
 			for range 3 {
 				s.keys("C-z")
+				s.exited(stopped)
 				s.become("T", command, trace)
-				s.shows("Stopped")
-				s.line("clear; fg")
+				s.start("fg")
 				s.become(running, command, trace)
 			}
 			s.keys("C-z")
+			s.exited(stopped)
 			s.become("T", command, trace)
-			s.line("clear; bg; echo back$((1+1))")
+			s.runs("bg", 0)
 			s.become(running, command, trace)
-			s.shows("back2")
-			s.line("kill %1; wait %1")
+			s.start("kill %1; wait %1")
 			s.become("", command, trace)
 			s.exited(128 + 15)
 
-			s.line(`$T bash -c 'trap "echo resized to \$(stty size)" WINCH; echo $$ >sized; while [ ! -e stop ]; do sleep 0.05; done'`)
+			s.start(`$T bash -c 'trap "echo resized to \$(stty size)" WINCH; echo $$ >sized; while [ ! -e stop ]; do sleep 0.05; done'`)
 			s.pid("sized")
 			s.tmux("resize-window", "-x", "101", "-y", "31")
 			s.shows("resized to 31 101")
@@ -265,38 +280,34 @@ func TestShell(t *testing.T) {
 	for _, w := range both() {
 		t.Run(w.String(), func(t *testing.T) {
 			s := newScreen(t, w)
-			s.line("$T bash --rcfile inner.rc -i")
-			s.shows("inside> ")
-			s.line("sh -c 'echo $$ >job; exec sleep 1000' &")
-			s.text("job")
-			s.line("jobs")
-			s.shows("Running")
-			s.line("clear; fg")
+			s.start("$T bash --rcfile rc -i")
+			s.exited(0) // the inner shell's start
+			s.runs("sh -c 'echo $$ >job; exec sleep 1000' &", 0)
 			job, err := strconv.Atoi(s.text("job"))
 			if err != nil {
 				t.Fatal(err)
 			}
+			s.start("jobs")
+			s.shows("Running")
+			s.exited(0)
+			s.start("fg")
 			if !poll(func() bool { f := stat(job); return len(f) > 5 && f[2] == f[5] }) { // its group is the terminal's
 				t.Fatal("fg did not bring the job to the front")
 			}
 			s.keys("C-z")
+			s.exited(stopped)
 			s.become("T", job)
-			s.shows("Stopped")
-			s.line("clear; bg")
+			s.runs("bg", 0)
 			s.become(running, job)
-			s.line("kill -INT %1; wait %1")
-			s.exited(130)
-			s.line("sh -c 'echo $$ >second; exec sleep 1000'")
+			s.runs("kill -INT %1; wait %1", 130)
+			s.start("sh -c 'echo $$ >second; exec sleep 1000'")
 			s.text("second")
 			s.keys("C-c")
 			s.exited(130)
-			s.line("suspend")
-			s.shows("Stopped")
-			s.line("clear; fg")
-			s.shows("inside> ")
-			s.line("exit 7")
-			s.shows("host> ")
-			s.exited(7)
+			s.runs("suspend", 128+19)
+			s.runs("fg", 0)
+			s.runs("exit 7", 7)
+			s.runs("true", 0)
 		})
 	}
 }
@@ -321,7 +332,7 @@ func TestHangup(t *testing.T) {
 				if c.line = strings.TrimSpace(c.line); c.leader {
 					s.tmux("respawn-pane", "-k", c.line)
 				} else {
-					s.line(c.line)
+					s.start(c.line)
 				}
 				command, trace := s.pid("pid")
 				s.tmux("kill-pane")
@@ -337,7 +348,7 @@ func TestHangup(t *testing.T) {
 		}
 		t.Run(w.String()+"/nohup", func(t *testing.T) {
 			s := newScreen(t, w)
-			s.line("nohup $T sh -c 'echo $$ >pid; while [ ! -e stop ]; do sleep 0.05; done; echo stayed' >out 2>&1 &")
+			s.start("nohup $T sh -c 'echo $$ >pid; while [ ! -e stop ]; do sleep 0.05; done; echo stayed' >out 2>&1 &")
 			command, trace := s.pid("pid")
 			s.tmux("kill-pane")
 			s.file("stop", "now")
