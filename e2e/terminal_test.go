@@ -264,6 +264,15 @@ func TestKeys(t *testing.T) {
 			s.become("", command, trace)
 			s.exited(128 + 15)
 
+			s.runs("$T sh -c 'echo $$ >reader; read line; echo [$line]' &", 0)
+			command, trace = s.pid("reader")
+			s.become("T", command, trace) // it may not read from the terminal
+			s.start("fg")
+			s.become(running, command, trace)
+			s.line("a line")
+			s.shows("[a line]")
+			s.exited(0)
+
 			s.start(`$T bash -c 'trap "echo resized to \$(stty size)" WINCH; echo $$ >sized; while [ ! -e stop ]; do sleep 0.05; done'`)
 			s.pid("sized")
 			s.tmux("resize-window", "-x", "101", "-y", "31")
@@ -397,7 +406,7 @@ func TestNoTerminal(t *testing.T) {
 // TestNested: a trace inside of a trace records, and so does the outer one;
 // namespaces of the command's own work.
 func TestNested(t *testing.T) {
-	need(t, "curl", "unshare", "setsid")
+	need(t, "curl", "unshare", "bwrap", "su")
 	ca := newAuthority(t, "e2e authority")
 	o := serve(t, &tls.Config{Certificates: []tls.Certificate{ca.leaf(t, []string{host}, nil)}}, nil)
 	for _, w := range both() {
@@ -415,6 +424,16 @@ func TestNested(t *testing.T) {
 			}
 			j.must(j.inspect(nil, "unshare", "-Urn", "true"), 0)
 			j.must(j.inspect(nil, "unshare", "-Urnmpf", "--mount-proc", "sh", "-c", "exit 6"), 6)
+			outer = append(outer[2:], "--session", "bwrap")
+			j.must(j.inspect(outer, "bwrap", "--unshare-all", "--share-net", "--dev-bind", "/", "/", "--tmpfs", j.home, "curl", "-sS", "https://"+host+"/text"), 0)
+			if w.root {
+				j.must(j.inspect(nil, "su", "-s", "/bin/sh", ordinary.name, "-c", "true"), 0)
+				r := j.must(j.run("setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin", "--",
+					traceBin, "run", "--inspect", "--", "su", "-s", "/bin/sh", ordinary.name, "-c", "id -un; unshare -Urn true"), 0)
+				if r.stdout != ordinary.name+"\n" {
+					t.Errorf("su without CAP_SYS_ADMIN: %q %s", r.stdout, r.stderr)
+				}
+			}
 		})
 	}
 }
