@@ -44,6 +44,11 @@ type conn struct {
 	key    refusalKey
 	failed bool // it carried nothing, whatever the tap might say
 
+	// reach connects to the server of a connection within a tunnel again.
+	// nil: it is dialled.
+	reach  func(context.Context) (net.Conn, error)
+	passed [2]int64 // bytes that were carried before the relay
+
 	stopping atomic.Bool
 
 	mu    sync.Mutex // guards what follows
@@ -63,13 +68,34 @@ func (p *Proxy) newConn(in Incoming) *conn {
 	return c
 }
 
-// serve goes through the steps.
-func (c *conn) serve(ctx context.Context) {
-	if !c.connect(ctx) {
-		return
+// run carries the connection, and returns the one within it that goes on where
+// it turned out to be a tunnel.
+func (c *conn) run(ctx context.Context) (within *conn) {
+	stop := context.AfterFunc(ctx, c.stop)
+	defer stop()
+	if ctx.Err() != nil {
+		c.stop() // at once, so that what goes on is not recorded as cut off by others
 	}
-	defer c.close(ctx)
-	c.peek = newPeek(c.child, c.server)
+	c.record(flow.ConnOpen)
+	within = c.serve(ctx)
+	c.finish()
+	return within
+}
+
+// serve goes through the steps. The connection within a tunnel is connected
+// already, and some of it has been read.
+func (c *conn) serve(ctx context.Context) (within *conn) {
+	if c.peek == nil {
+		if !c.connect(ctx) {
+			return nil
+		}
+		c.peek = newPeek(c.child, c.server)
+	}
+	defer func() {
+		if within == nil {
+			c.close(ctx)
+		}
+	}()
 	gone, cancel := context.WithCancelCause(ctx) // done when the child has left
 	defer cancel(nil)
 	c.peek.start(flow.Client, func() { cancel(errLeft) })
@@ -77,9 +103,15 @@ func (c *conn) serve(ctx context.Context) {
 	s := c.peek.decide(ctx)
 	if s.is == isTLS {
 		c.serveTLS(gone, s)
-		return
+		return nil
+	}
+	if client, _ := c.peek.seen(flow.Client); s.is == isHTTP1 && isConnect(client) && c.p.Authority != nil {
+		if reason := c.p.skips(c.target()); reason != ReasonBypass {
+			return c.followConnect(ctx, reason)
+		}
 	}
 	c.servePlain(s)
+	return nil
 }
 
 // errLeft is why a context of serveTLS is done: the child closed the
@@ -116,6 +148,15 @@ func (c *conn) connect(ctx context.Context) bool {
 	c.child = child
 	c.track(child)
 	return true
+}
+
+// reachServer connects to the server once more.
+func (c *conn) reachServer(ctx context.Context) (net.Conn, error) {
+	if c.reach != nil {
+		return c.reach(ctx)
+	}
+	server, _, err := c.p.dial(ctx, c.addr)
+	return server, err
 }
 
 func (c *conn) findProcess(found chan<- *flow.Process) {
@@ -158,8 +199,13 @@ func (c *conn) carry() {
 // that the tap is only opened when the child has sent something.
 func (c *conn) join(child, server *leg, wait bool) {
 	c.record(flow.ConnUpdate)
-	c.tap = &tapped{open: c.openTap, fail: c.mark, wait: wait}
+	if c.tap == nil {
+		c.tap = c.newTapped(wait)
+	}
 	c.relay = &relay{tap: c.tap, now: c.p.now, stop: &c.stopping}
+	for side := range c.passed {
+		c.relay.bytes[side].Store(c.passed[side])
+	}
 	if wait {
 		c.relay.said = func() { c.p.refused.accepted(c.key, c.p.now()) }
 	}
@@ -202,6 +248,10 @@ func (c *conn) fail(reason string, e *flow.Error) {
 	}
 	c.failed = true
 	c.change(func(f *flow.Conn) { f.Error, f.Opaque, f.Decrypted = e, reason, false })
+}
+
+func (c *conn) newTapped(wait bool) *tapped {
+	return &tapped{open: c.openTap, fail: c.mark, wait: wait}
 }
 
 // openTap makes the tap of this connection.

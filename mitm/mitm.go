@@ -42,6 +42,13 @@
 // found out by its alert, or by its silence; see refusals. Connections of the same name,
 // ClientHello and program then pass undecrypted for a minute, visibly.
 //
+// A child that was told to use a proxy sends a CONNECT. It is carried as it is, with
+// what the proxy answers, until there is a tunnel; then the connection has ended
+// for the record, and another begins at peek, on the same sockets, by the name
+// that the child asked for. Its second dial is the child's CONNECT, sent to the proxy
+// again. Only and Bypass judge the connection within; a proxy that Bypass
+// names is not followed.
+//
 // The relay reads a side, shows what it read to the tap, and writes the same
 // bytes to the other side, in that order: otherwise an answer could be tapped
 // before its question. How a direction ends is carried too: close_notify as
@@ -92,7 +99,8 @@ type Tap interface {
 	Data(side flow.Side, at time.Time, p []byte)
 	// End is called once per side when it has sent its last byte.
 	End(side flow.Side, at time.Time, how flow.How)
-	// Close is called once, after both Ends.
+	// Close is called once, after the Ends. A connection that became a tunnel
+	// has none: its sides go on in the connection within, which has a tap of its own.
 	Close(at time.Time)
 }
 
@@ -168,11 +176,9 @@ func (p *Proxy) Serve(ctx context.Context, in Incoming) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	c := p.newConn(in)
-	stop := context.AfterFunc(ctx, c.stop)
-	defer stop()
-	c.record(flow.ConnOpen)
-	c.serve(ctx)
-	c.finish()
+	for c != nil {
+		c = c.run(ctx)
+	}
 }
 
 func (p *Proxy) now() time.Time {

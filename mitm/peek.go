@@ -40,6 +40,7 @@ type half struct {
 	at      time.Time // when the first byte came
 	err     error
 	stopped bool
+	full    bool // the reader stopped because of maxPeek
 }
 
 func newPeek(child, server net.Conn) *peek {
@@ -50,16 +51,21 @@ func newPeek(child, server net.Conn) *peek {
 }
 
 // start starts the reader of a side. gone is called when a read fails, not when
-// it is stopped.
+// it is stopped. A side that is known to have ended is not read again.
 func (p *peek) start(side flow.Side, gone func()) {
 	h := &p.sides[side]
 	h.gone = gone
+	if h.err != nil {
+		gone()
+		return
+	}
+	h.stopped, h.full = false, false
 	h.done = make(chan struct{})
-	go p.read(h)
+	go p.read(h, h.done)
 }
 
-func (p *peek) read(h *half) {
-	defer close(h.done)
+func (p *peek) read(h *half, done chan struct{}) {
+	defer close(done)
 	chunk := make([]byte, peekChunk)
 	for {
 		n, err := h.conn.Read(chunk)
@@ -85,7 +91,8 @@ func (h *half) add(p []byte, err error) bool {
 		h.err = err
 		h.gone()
 	}
-	return err == nil && len(h.buf) < maxPeek && !h.stopped
+	h.full = err == nil && !h.stopped && len(h.buf) >= maxPeek
+	return err == nil && !h.stopped && !h.full
 }
 
 func (p *peek) notify() {

@@ -168,7 +168,7 @@ func (c *conn) untrusted(up *upstream) *flow.Error {
 // first byte of the child, which has seen nothing of us.
 func (c *conn) redial(ctx context.Context, reason string, e *flow.Error, a alert) {
 	c.server.Close()
-	server, _, err := c.p.dial(ctx, c.addr)
+	server, err := c.reachServer(ctx)
 	if err != nil {
 		c.child.Write(a.record())
 		c.fail(reason, e)
