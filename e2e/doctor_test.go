@@ -266,6 +266,7 @@ func (tr *trouble) agrees(t *testing.T, j *job, c check) {
 // TestDoctorNoProcesses: where RLIMIT_NPROC leaves no room the doctor says
 // so, before Go's runtime ends for want of a thread.
 func TestDoctorNoProcesses(t *testing.T) {
+	needRoot(t) // for a user who runs nothing else
 	need(t, "prlimit")
 	j := newJob(t, both()[0])
 	doctor := []string{traceBin, "namespace", "doctor", "--json"}

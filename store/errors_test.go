@@ -180,6 +180,7 @@ func TestReadOnlyPlaces(t *testing.T) {
 		t.Fatal(err)
 	}
 	for d := dir; len(d) > len(os.TempDir()); d = filepath.Dir(d) {
+		t.Cleanup(func() { os.Chmod(d, 0o755) }) // so that it can be removed
 		if err := os.Chmod(d, 0o555); err != nil {
 			t.Fatal(err)
 		}
