@@ -342,3 +342,27 @@ func TestAnyBytes(t *testing.T) {
 		}
 	}
 }
+
+// TestSignalsPassed: signals for programs, not for terminals, reach the
+// command too.
+func TestSignalsPassed(t *testing.T) {
+	for _, w := range both() {
+		j := newJob(t, w)
+		c := j.command(traceBin, "run", "--inspect", "--quiet", "--", "sh", "-c", `trap 'exit 9' USR1; echo ready; while :; do sleep 0.05; done`)
+		out, err := c.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if lines := bufio.NewScanner(out); !lines.Scan() {
+			t.Fatal("the command did not start")
+		}
+		c.Process.Signal(syscall.SIGUSR1)
+		c.Wait()
+		if code := c.ProcessState.ExitCode(); code != 9 {
+			t.Errorf("%s: exit %d, want 9", w, code)
+		}
+	}
+}

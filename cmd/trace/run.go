@@ -123,7 +123,7 @@ type run struct {
 // about it if trace or the command failed to start.
 func (r *run) do() (int, error) {
 	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGHUP)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGALRM)
 	defer signal.Stop(signals)
 
 	if err := r.openLog(); err != nil {
@@ -271,7 +271,7 @@ func (r *run) wait(signals <-chan os.Signal) (int, error) {
 		for {
 			select {
 			case s := <-signals:
-				if s == syscall.SIGTERM || s == syscall.SIGHUP || !foreground() {
+				if s != syscall.SIGINT && s != syscall.SIGQUIT || !foreground() {
 					r.road.ns.Signal(s.(syscall.Signal))
 				}
 			case <-done:
