@@ -387,7 +387,7 @@ func TestNoTerminal(t *testing.T) {
 			{"$T true <&- >&- 2>&-", "", 0},
 			{"setsid -w $T sh -c '(: </dev/tty) 2>/dev/null || echo none; exit 5' </dev/null", "none\n", 5},
 			{"nohup $T echo hung </dev/null", "hung\n", 0},
-			{"$T sh -c 'sh -c \"exec 3>&2; kill -HUP \\$\\$\"; echo $?'", "129\n", 0},
+			{"$T sh -c 'sh -c \"exec 3>&2; kill -USR1 \\$\\$\"; echo $?'", "138\n", 0},
 			{"exec 7<in.txt; $T cat /dev/fd/7", "from a file\n", 0},
 			{"timeout 0.3 $T sleep 1000", "", 124},
 			{"timeout -s INT 0.3 $T sleep 1000", "", 124},
