@@ -168,3 +168,22 @@ func answerDNS(query []byte, udp bool) []byte {
 	}
 	return msg
 }
+
+// eventuallyThere waits until a file is there, or the run is over without it.
+func eventuallyThere(t *testing.T, path string, done <-chan error) {
+	t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.After(time.Minute); ; {
+		if _, err := os.Stat(path); err == nil {
+			return
+		}
+		select {
+		case err := <-done:
+			t.Fatalf("the run is over: %v", err)
+		case <-deadline:
+			t.Fatalf("%s is not there after a minute", path)
+		case <-tick.C:
+		}
+	}
+}
