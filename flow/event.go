@@ -22,11 +22,12 @@ const (
 	Response      // head of the final answer. Head is set
 	Informational // head of a 1xx answer. Head is set
 	Body          // a piece of a decoded body. Side and Data are set
-	StreamEvent   // one event of an event stream, part of the body like a Body. Side and Data (its raw decoded bytes, with the blank line) are set
+	StreamEvent   // one event of an event stream, part of the body like a Body. Side and Data (its raw decoded bytes, with what delimits them) are set; Head.Framing of that side says how to read it
 	BodyEnd       // the body of Side is over. Ended is set
 	Opaque        // opens a flow of kind tcp or udp: bytes that are not decoded. Reason is set
 	Message       // a piece (tcp, udp) or a whole message (websocket). Side, Data, Size are set; Data may be shorter than Size
 	Query         // a DNS query and its answer, a flow by itself. DNS is set
+	Raw           // a piece of the exchange as it was on the wire: heads, chunks, frames. Side and Data are set. Only where the record may hold secrets
 	End           // the flow is over. Error is set if it failed
 	Mark          // something to say about the flow or connection. Error is set
 
@@ -55,8 +56,11 @@ type Event struct {
 	Size   int64    // Message: size in full, before any limit
 	SHA256 [32]byte // Message: of all Size bytes, when HasSum
 	HasSum bool
-	Opcode uint8  // Message of a websocket: RFC 6455 section 5.2
-	Reason string // Opaque: why; Message: ""
+	Opcode uint8 // Message of a websocket: RFC 6455 section 5.2
+	// Compressed says of a Message of a websocket that it came deflated (RFC
+	// 7692); Data, Size and SHA256 are of the inflated message.
+	Compressed bool
+	Reason     string // Opaque: why; Message: ""
 }
 
 // Field is one header field, name and value as they were on the wire: case,
@@ -68,6 +72,8 @@ type Head struct {
 	// Request line: as sent.
 	Method string
 	Target string // request-target (RFC 9112 section 3.2) as sent, or :path
+	// Authority is :authority as sent (RFC 9113 section 8.3.1); "" in HTTP/1.
+	Authority string
 	// What it addresses (RFC 9110 section 7.1): worked out from Target, Host
 	// and the connection.
 	Scheme string
@@ -79,10 +85,27 @@ type Head struct {
 	Status int
 	Reason string
 
-	Version   string // "1.0", "1.1", "2"
-	Fields    []Field
-	Streaming bool // an event stream follows: StreamEvents, not one whole body
+	Version   string  // "1.0", "1.1", "2"
+	Fields    []Field // without the pseudo-header fields of HTTP/2, which stand above
+	Streaming bool    // StreamEvents or Messages follow, not one whole body
+	Framing   string  // of the StreamEvents that follow: one of the Framing constants; "" if none do
+
+	// Protocol is what the stream or connection speaks after this exchange
+	// of heads: :protocol of an extended CONNECT (RFC 8441), in an answer
+	// that switched what it switched to: "websocket". Else "".
+	Protocol string
+	Stream   int64 // HTTP/2 stream identifier; 0 in HTTP/1
 }
+
+// The framings of streams of events.
+const (
+	FramingSSE         = "sse"             // HTML standard, section 9.2
+	FramingNDJSON      = "ndjson"          // a JSON value a line; also RFC 7464
+	FramingJSONArray   = "json-array"      // the elements of one array
+	FramingEventStream = "aws-eventstream" // application/vnd.amazon.eventstream
+	FramingMultipart   = "multipart"       // RFC 2046 section 5.1
+	FramingGRPC        = "grpc"            // length-prefixed messages of gRPC, gRPC-Web and Connect
+)
 
 // Get returns the value of the first field of that name, compared without
 // case, or "".

@@ -58,15 +58,17 @@ type Note struct {
 
 // A Piece is one StreamEvent or Message of a flow, in order.
 type Piece struct {
-	Index   int // from 0, within its flow
-	At      time.Time
-	Side    Side
-	Opcode  uint8  // of a websocket message
-	Data    []byte // redacted; the raw block of a StreamEvent
-	Size    int64  // before limits
-	SHA256  [32]byte
-	HasSum  bool // false where redaction changed the message, or for events
-	Partial bool // the end is held back: it may be the beginning of a secret; a later Piece of the same Index completes it
+	Index  int // from 0, within its flow
+	At     time.Time
+	Side   Side
+	Opcode uint8 // of a websocket message
+	// Compressed: a websocket message that came deflated.
+	Compressed bool
+	Data       []byte // redacted; the raw block of a StreamEvent
+	Size       int64  // before limits
+	SHA256     [32]byte
+	HasSum     bool // false where redaction changed the message, or for events
+	Partial    bool // the end is held back: it may be the beginning of a secret; a later Piece of the same Index completes it
 }
 
 // Detail is an Exchange with all that was kept of it.
@@ -74,7 +76,7 @@ type Detail struct {
 	Exchange
 	RequestBody  []byte
 	ResponseBody []byte
-	Events       []Piece // of an event stream
+	Events       []Piece // of event streams, of both sides in the order of their times
 	Messages     []Piece // of a websocket or an opaque connection
 }
 

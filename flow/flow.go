@@ -112,6 +112,8 @@ type TLS struct {
 	SNI     string   `json:"sni,omitempty"`
 	Resumed bool     `json:"resumed,omitempty"`
 	ECH     bool     `json:"ech,omitempty"`
+	JA3     string   `json:"ja3,omitempty"`          // of the child's ClientHello: MD5 in hex
+	JA4     string   `json:"ja4,omitempty"`          // of the child's ClientHello
 	Verdict string   `json:"verdict,omitempty"`      // upstream: "ok" or what x509 said
 	Chain   [][]byte `json:"certificates,omitempty"` // DER, leaf first; upstream only
 }
@@ -167,6 +169,10 @@ type Error struct {
 	Code    string `json:"code"`
 	Message string `json:"message"`
 	Hint    string `json:"hint,omitempty"`
+	// Detail is the protocol's own word for it: "CANCEL" of a RST_STREAM,
+	// "ENHANCE_YOUR_CALM" of a GOAWAY, "1006" of a WebSocket, "unknown_ca"
+	// of a TLS alert. "" if there is none.
+	Detail string `json:"detail,omitempty"`
 }
 
 // Error returns the message.

@@ -108,6 +108,7 @@ type jsonError struct {
 	Code    string `json:"code"`
 	Message string `json:"message"`
 	Hint    string `json:"hint"`
+	Detail  string `json:"detail,omitempty"`
 }
 
 type jsonNote struct {
@@ -211,7 +212,7 @@ func (e *Error) json() *jsonError {
 	if e == nil {
 		return nil
 	}
-	return &jsonError{e.Where, e.Code, e.Message, e.Hint}
+	return &jsonError{e.Where, e.Code, e.Message, e.Hint, e.Detail}
 }
 
 func (c *Conn) json() jsonConn {

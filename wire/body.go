@@ -40,13 +40,21 @@ type body struct {
 	broken bool     // no more is decoded
 	whole  bool     // because the coded data was complete
 
+	framed    int64 // bytes handed over as Raw
 	limit     int64 // decoded bytes that are handed over at most; < 0: all
 	decoded   int64
 	kept      int64
 	truncated bool
 
-	cutter *cutter // nil unless an event stream
+	cutter cutter // nil unless an event stream
 	events int64
+}
+
+// A cutter cuts a decoded body into events as it passes, in any split: it
+// hands over StreamEvents, and as Body what stands between them.
+type cutter interface {
+	push(p []byte)
+	end() // hands over what is left
 }
 
 // newBody begins the body of side's message in x. transfer are the transfer
@@ -63,8 +71,8 @@ func newBody(x *exchange, side flow.Side, h *flow.Head, transfer []string) *body
 	if x.d.Limit != nil {
 		b.limit = x.d.Limit(side, x.req, resp)
 	}
-	if h.Streaming {
-		b.cutter = &cutter{out: b.piece}
+	if h.Framing == flow.FramingSSE {
+		b.cutter = &sseCutter{out: b.piece}
 	}
 	b.names = codings(h, transfer)
 	return b
@@ -267,6 +275,16 @@ func (b *body) end(at time.Time, cut bool, trailers []flow.Field) {
 	}
 	b.x.d.emit(flow.Event{Kind: flow.BodyEnd, At: at, Flow: b.x.id, Side: b.side, Ended: e})
 	b.abort()
+}
+
+// clip returns as much of p, bytes of the body with its framing, as may be
+// handed over as Raw: the limit holds for these too.
+func (b *body) clip(p []byte) []byte {
+	if b.limit >= 0 {
+		p = p[:min(int64(len(p)), max(0, b.limit-b.framed))]
+	}
+	b.framed += int64(len(p))
+	return p
 }
 
 // abort frees what the body holds, without a word.

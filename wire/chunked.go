@@ -33,6 +33,7 @@ func (in *direction) chunkSize(at time.Time, p []byte) int {
 	if line[len(line)-1] != '\n' {
 		return n
 	}
+	in.rawBody(at, line)
 	size, ok := parseChunkSize(string(line))
 	if !ok {
 		in.hold(at, line)
@@ -59,6 +60,8 @@ func (in *direction) chunkContent(at time.Time, p []byte) int {
 func (in *direction) chunkEnd(at time.Time, p []byte) int {
 	switch {
 	case p[0] == '\n':
+		in.rawBody(at, in.rest)
+		in.rawBody(at, p[:1])
 		in.rest = in.rest[:0]
 		in.state = (*direction).chunkSize
 	case p[0] == '\r' && len(in.rest) == 0:
@@ -79,6 +82,7 @@ func (in *direction) trailerSection(at time.Time, p []byte) int {
 	case done:
 		trailers, odd := parseFields(string(block))
 		x := in.msg
+		in.d.raw(x, in.side, at, block)
 		odd.each(func(code, text string) { x.mark(in.side, at, where(in.side), code, text) })
 		if len(trailers) == 0 {
 			trailers = nil

@@ -123,8 +123,8 @@ func (in *direction) waiting(at time.Time, p []byte) int {
 	in.rest = append(in.rest, p[:n]...)
 	switch {
 	case in.side == flow.Server && sniffAnswer(in.rest[blanks(in.rest):]) == invalid:
-		if in.d.flows == 0 {
-			in.d.switchTo("not_http")
+		if in.d.flows == in.d.stage {
+			in.d.switchTo(in.d.notHTTP())
 		} else {
 			in.unsolicited(at)
 		}

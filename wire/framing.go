@@ -150,9 +150,9 @@ func fold(a, b string) bool { return len(a) == len(b) && strings.EqualFold(a, b)
 
 // address fills in what a request addresses: Scheme, Host, Port and Path, by
 // the four forms of RFC 9112 section 3.2 and section 3.3.
-func address(h *flow.Head, c *flow.Conn) {
+func (d *Decoder) address(h *flow.Head) {
 	h.Scheme = "http"
-	if c.Decrypted {
+	if d.Conn.Decrypted && !d.inner {
 		h.Scheme = "https"
 	}
 	authority := ""
@@ -181,15 +181,31 @@ func address(h *flow.Head, c *flow.Conn) {
 		h.Port = port
 	}
 	if host == "" {
+		host, port = d.peer(port)
+		if port > 0 {
+			h.Port = port
+		}
+	}
+	h.Host = strings.ToLower(host)
+}
+
+// peer returns the host and port that the connection leads to, for a request
+// that does not say; port, if it is not 0, stands.
+func (d *Decoder) peer(port int) (string, int) {
+	c, host := d.Conn, d.host
+	switch {
+	case d.inner && port == 0:
+		port = d.port
+	case !d.inner:
 		host = c.Host
 		if host == "" && c.Dst.IsValid() {
 			host = c.Dst.Addr().Unmap().String()
 		}
 		if port == 0 && c.Dst.IsValid() {
-			h.Port = int(c.Dst.Port())
+			port = int(c.Dst.Port())
 		}
 	}
-	h.Host = strings.ToLower(host)
+	return host, port
 }
 
 // splitAuthority splits host and port. An IPv6 address loses its brackets; a

@@ -86,8 +86,12 @@ func FuzzDecoder(f *testing.F) {
 		}
 		want := show(events)
 		for _, cut := range []split{bytewise, random(seed)} {
-			if got := show(s.run(cut)); got != want {
+			split := s.run(cut)
+			if got := show(split); got != want {
 				t.Fatalf("%s\ngot\n%s\nwant\n%s", s, got, want)
+			}
+			if got, want := rawOf(split), rawOf(events); got != want {
+				t.Fatalf("%s\nraw: got\n%s\nwant\n%s", s, got, want)
 			}
 		}
 	})
@@ -137,7 +141,7 @@ func check(t *testing.T, s *script, events []flow.Event) {
 			fail("of a flow that is not open")
 		case x.ended:
 			fail("after the end")
-		case e.Kind == flow.Mark:
+		case e.Kind == flow.Mark, e.Kind == flow.Raw:
 			continue
 		case e.Kind != flow.End && x.opaque != (e.Kind == flow.Message):
 			fail("of another kind of flow")

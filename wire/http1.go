@@ -80,19 +80,19 @@ func (in *direction) requestHead(at time.Time, p []byte) int {
 		in.noRequest(at, look)
 		return n
 	}
-	size := len(block)
 	in.rest, in.scan = nil, 0
-	in.request(at, h, odd, size)
+	in.request(at, h, odd, block)
 	in.d.dirs[flow.Server].resume(at, (*direction).responseHead)
 	return n
 }
 
 // request acts on the complete head of a request.
-func (in *direction) request(at time.Time, h *flow.Head, odd oddities, size int) {
-	address(h, in.d.Conn)
+func (in *direction) request(at time.Time, h *flow.Head, odd oddities, block []byte) {
+	in.d.address(h)
 	f := frameRequest(h)
-	x := in.d.open(in.since, h, size)
+	x := in.d.open(in.since, h, len(block))
 	in.msg = x
+	in.d.raw(x, in.side, in.since, block)
 	(odd | f.odd).each(func(code, text string) { x.mark(in.side, at, flow.AtClient, code, text) })
 	in.content(at, h, f)
 }
@@ -102,12 +102,12 @@ func (in *direction) request(at time.Time, h *flow.Head, odd oddities, size int)
 func (in *direction) noRequest(at time.Time, look outcome) {
 	d := in.d
 	switch {
-	case look == http2 && d.flows == 0:
+	case look == http2 && d.flows == d.stage:
 		d.switchTo(reasonHTTP2)
 	case look == full:
 		in.leave(flow.CodeLimit, in.fault(flow.CodeLimit, "too many requests wait for their answers"))
-	case d.flows == 0:
-		d.switchTo("not_http")
+	case d.flows == d.stage:
+		d.switchTo(d.notHTTP())
 	default:
 		in.leave(flow.CodeMalformed, in.fault(flow.CodeMalformed, "what follows is no HTTP/1 request"))
 	}
@@ -126,10 +126,12 @@ func (in *direction) giveUp(at time.Time, err *flow.Error) {
 		in.noRequest(at, invalid)
 		return
 	}
+	block := in.rest[:n]
 	in.rest, in.scan = in.rest[n:], 0
-	address(h, in.d.Conn)
+	in.d.address(h)
 	x := in.d.open(in.since, h, n)
 	in.msg = x
+	in.d.raw(x, in.side, in.since, block)
 	odd.each(func(code, text string) { x.mark(in.side, at, flow.AtClient, code, text) })
 	in.d.mark(x.id, in.side, at, err)
 	in.body = newBody(x, in.side, nil, nil)
@@ -141,7 +143,7 @@ func (in *direction) giveUp(at time.Time, err *flow.Error) {
 func (in *direction) responseHead(at time.Time, p []byte) int {
 	d := in.d
 	if len(d.queue) == 0 {
-		if n := blanks(p); n > 0 && d.flows > 0 && !d.dirs[flow.Client].asking() {
+		if n := blanks(p); n > 0 && d.flows > d.stage && !d.dirs[flow.Client].asking() {
 			return n // stray line ends between answers
 		}
 		in.unasked(at)
@@ -166,7 +168,7 @@ func (in *direction) responseHead(at time.Time, p []byte) int {
 		return n
 	}
 	in.rest, in.scan = nil, 0
-	in.response(at, h, odd)
+	in.response(at, h, odd, block)
 	return n
 }
 
@@ -175,8 +177,8 @@ func (in *direction) unasked(at time.Time) {
 	switch {
 	case in.d.dirs[flow.Client].asking():
 		in.wait, in.state = true, (*direction).waiting
-	case in.d.flows == 0:
-		in.d.switchTo("not_http")
+	case in.d.flows == in.d.stage:
+		in.d.switchTo(in.d.notHTTP())
 	default:
 		in.unsolicited(at)
 	}
@@ -194,8 +196,9 @@ func (in *direction) partial(at time.Time, err *flow.Error) {
 	n := bytes.LastIndexByte(in.rest, '\n') + 1
 	lead := min(blanks(in.rest), n)
 	if h, odd, ok := parseResponse(string(in.rest[lead:n])); ok && (h.Status >= 200 || h.Status == 101) {
-		in.rest = in.rest[n:]
 		in.d.emit(flow.Event{Kind: flow.Response, At: in.since, Flow: x.id, Side: in.side, Head: h})
+		in.d.raw(x, in.side, in.since, in.rest[:n])
+		in.rest = in.rest[n:]
 		x.decided = true
 		odd.each(func(code, text string) { x.mark(in.side, at, flow.AtUpstream, code, text) })
 		in.body = newBody(x, in.side, nil, nil)
@@ -210,19 +213,23 @@ func (in *direction) asking() bool {
 }
 
 // response acts on the complete head of an answer.
-func (in *direction) response(at time.Time, h *flow.Head, odd oddities) {
+func (in *direction) response(at time.Time, h *flow.Head, odd oddities, block []byte) {
 	x := in.msg
 	f := frameResponse(h, x.req.Method)
 	e := flow.Event{Kind: flow.Response, At: in.since, Flow: x.id, Side: in.side, Head: h}
 	if h.Status < 200 && h.Status != 101 {
 		e.Kind = flow.Informational
 		in.d.emit(e)
+		in.d.raw(x, in.side, in.since, block)
 		odd.each(func(code, text string) { x.mark(in.side, at, flow.AtUpstream, code, text) })
 		return
 	}
-	h.Streaming = f.kind != frameNone && isEventStream(h.Get("Content-Type"))
+	if f.kind != frameNone && isEventStream(h.Get("Content-Type")) {
+		h.Streaming, h.Framing = true, flow.FramingSSE
+	}
 	x.decided = true
 	in.d.emit(e)
+	in.d.raw(x, in.side, in.since, block)
 	(odd | f.odd).each(func(code, text string) { x.mark(in.side, at, flow.AtUpstream, code, text) })
 	switch {
 	case h.Status == 101 && x.upgrade == "":
@@ -250,7 +257,25 @@ func (d *Decoder) upgrade(at time.Time, x *exchange) {
 	}
 	x.over(flow.Server, at, nil)
 	d.mute(at, &flow.Error{Where: flow.AtUpstream, Code: flow.CodeMalformed, Message: "the server had switched protocols"})
+	if x.upgrade == "connect" {
+		d.enter(x.req)
+		return
+	}
 	d.switchTo(x.upgrade)
+}
+
+// enter begins anew inside the tunnel that the request h made.
+func (d *Decoder) enter(h *flow.Head) {
+	client, server := &d.dirs[flow.Client], &d.dirs[flow.Server]
+	d.inner, d.stage, d.silent = true, d.flows, nil
+	d.host, d.port = h.Host, h.Port
+	server.msg, server.rest, server.scan, server.state = nil, nil, 0, (*direction).responseHead
+	rest := client.rest
+	client.msg, client.rest, client.scan, client.state = nil, nil, 0, (*direction).requestHead
+	client.push(client.since, rest)
+	if client.ended {
+		client.over(client.since)
+	}
 }
 
 // content begins what follows the head h of in.msg.
@@ -287,11 +312,18 @@ func (in *direction) contentLength(at time.Time, p []byte) int {
 func (in *direction) passContent(at time.Time, p []byte) int {
 	n := int(min(int64(len(p)), in.left))
 	in.left -= int64(n)
+	in.rawBody(at, p[:n])
 	in.body.write(at, p[:n])
 	return n
 }
 
 func (in *direction) contentUntilClose(at time.Time, p []byte) int {
+	in.rawBody(at, p)
 	in.body.write(at, p)
 	return len(p)
+}
+
+// rawBody hands over bytes of the body that passes as they are on the wire.
+func (in *direction) rawBody(at time.Time, p []byte) {
+	in.d.raw(in.msg, in.side, at, in.body.clip(p))
 }

@@ -170,6 +170,9 @@ func TestOpaqueLimit(t *testing.T) {
 func summary(events []flow.Event) string {
 	var words []string
 	for _, e := range events {
+		if e.Kind == flow.Raw {
+			continue
+		}
 		w := fmt.Sprintf("%d%s", e.Flow, kinds[e.Kind])
 		if e.Error != nil {
 			w += ":" + e.Error.Code

@@ -22,6 +22,7 @@ type tunnel struct {
 	id     int64 // 0: not open
 	reason string
 	note   *flow.Error // to be said at the next byte
+	coded  bool        // see giveUpNext
 	kept   [2]int64
 	more   [2]int64 // bytes beyond kept
 }
@@ -43,7 +44,7 @@ func (t *tunnel) data(side flow.Side, at time.Time, p []byte) {
 		t.note = nil
 	}
 	n := min(int64(len(p)), maxOpaque-t.kept[side])
-	if t.coded() && !t.d.Secrets {
+	if t.hidden() && !t.d.Secrets {
 		n = 0
 	}
 	t.more[side] += int64(len(p)) - n
@@ -54,11 +55,11 @@ func (t *tunnel) data(side flow.Side, at time.Time, p []byte) {
 	t.d.emit(flow.Event{Kind: flow.Message, At: at, Flow: t.id, Side: side, Data: p[:n], Size: n})
 }
 
-// coded reports whether the bytes stand for text in a way that hides it from
+// hidden reports whether the bytes stand for text in a way that hides it from
 // whoever looks for secrets: HPACK codes by Huffman, a WebSocket masks and
 // deflates.
-func (t *tunnel) coded() bool {
-	return t.reason == reasonHTTP2 || strings.HasPrefix(t.reason, "upgrade")
+func (t *tunnel) hidden() bool {
+	return t.coded || t.reason == reasonHTTP2 || strings.HasPrefix(t.reason, "upgrade")
 }
 
 // close ends the flow, if it was opened.

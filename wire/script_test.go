@@ -5,10 +5,12 @@ import (
 	"crypto/sha256"
 	"flag"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -103,7 +105,11 @@ type recorder struct{ events []flow.Event }
 
 func (r *recorder) add(e flow.Event) {
 	e.Data = bytes.Clone(e.Data)
-	if n := len(r.events); n > 0 && (e.Kind == flow.Body || e.Kind == flow.Message && e.Opcode == 0) {
+	n := len(r.events)
+	for n > 0 && r.events[n-1].Kind == flow.Raw && e.Kind != flow.Raw {
+		n-- // the wire form stands between the pieces that it carries
+	}
+	if n > 0 && (e.Kind == flow.Body || e.Kind == flow.Raw || e.Kind == flow.Message && e.Opcode == 0) {
 		p := &r.events[n-1]
 		if p.Kind == e.Kind && p.Flow == e.Flow && p.Side == e.Side {
 			p.Data = append(p.Data, e.Data...)
@@ -118,6 +124,9 @@ func (r *recorder) add(e flow.Event) {
 func show(events []flow.Event) string {
 	var b strings.Builder
 	for _, e := range events {
+		if e.Kind == flow.Raw {
+			continue // rawOf tests them
+		}
 		fmt.Fprintf(&b, "%dms #%d %s %s", e.At.Sub(epoch).Milliseconds(), e.Flow, e.Side, kinds[e.Kind])
 		if h := e.Head; h != nil {
 			if h.Method != "" {
@@ -163,6 +172,22 @@ func show(events []flow.Event) string {
 			fmt.Fprintf(&b, " %s %s: %s", e.Error.Where, e.Error.Code, e.Error.Message)
 		}
 		b.WriteByte('\n')
+	}
+	return b.String()
+}
+
+// rawOf returns what events say of the wire form of each flow.
+func rawOf(events []flow.Event) string {
+	raw := map[string][]byte{}
+	for _, e := range events {
+		if e.Kind == flow.Raw {
+			key := fmt.Sprintf("#%d %s", e.Flow, e.Side)
+			raw[key] = append(raw[key], e.Data...)
+		}
+	}
+	var b strings.Builder
+	for _, key := range slices.Sorted(maps.Keys(raw)) {
+		fmt.Fprintf(&b, "%s %q\n", key, raw[key])
 	}
 	return b.String()
 }

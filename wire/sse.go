@@ -10,7 +10,7 @@ import (
 // pieces of the body.
 const maxEvent = 16 << 20
 
-// A cutter cuts an event stream (HTML standard, section 9.2) behind each empty
+// An sseCutter cuts an event stream (HTML standard, section 9.2) behind each empty
 // line, in any split and with any of the line ends LF, CRLF and CR. Blocks that
 // are events go out as StreamEvent, others and the unfinished rest as Body.
 //
@@ -18,7 +18,7 @@ const maxEvent = 16 << 20
 // to it: that LF then begins the next block, where it means nothing. Only where
 // the line before ended in CRLF the LF is waited for, so that the events of a
 // CRLF stream are whole however it is split.
-type cutter struct {
+type sseCutter struct {
 	out   func(kind flow.Kind, p []byte)
 	block []byte // of the block, what came in earlier pushes
 	long  bool   // the block is too long and goes out in pieces
@@ -30,7 +30,7 @@ type cutter struct {
 }
 
 // push takes the next bytes of the stream.
-func (c *cutter) push(p []byte) {
+func (c *sseCutter) push(p []byte) {
 	start, lf := 0, -1
 	for i := 0; i < len(p); {
 		b := p[i]
@@ -83,7 +83,7 @@ func (c *cutter) push(p []byte) {
 }
 
 // keep remembers the beginning of a block.
-func (c *cutter) keep(p []byte) {
+func (c *sseCutter) keep(p []byte) {
 	if len(p) == 0 {
 		return
 	}
@@ -103,7 +103,7 @@ func (c *cutter) keep(p []byte) {
 }
 
 // cut hands over the block that p ends.
-func (c *cutter) cut(p []byte) {
+func (c *sseCutter) cut(p []byte) {
 	if c.long || len(c.block) > 0 || len(p) > maxEvent {
 		c.keep(p)
 		p = c.block
@@ -122,7 +122,7 @@ func (c *cutter) cut(p []byte) {
 }
 
 // end hands over what is left.
-func (c *cutter) end() {
+func (c *sseCutter) end() {
 	switch {
 	case c.close:
 		c.cut(nil)

@@ -85,14 +85,19 @@ type Decoder struct {
 
 	dirs  [2]direction
 	begun bool
-	flows int64 // ordinal of the last exchange
+	flows int64  // ordinal of the last exchange
+	stage int64  // flows when the HTTP/1 that is spoken now began
+	inner bool   // it is spoken inside a tunnel that a CONNECT made
+	host  string // where to, if so
+	port  int
 
 	queue  []*exchange // without their final answer, oldest first
 	queued int         // bytes of their heads
 	silent *flow.Error // why no more answers can be read; nil while they can
 
-	tunnel *tunnel // the opaque flow; nil while there is none
-	inside bool    // in a call; found true by the next one: that call panicked
+	next   protocol // what is spoken after HTTP/1; nil while it is
+	tunnel *tunnel  // the opaque flow; nil while there is none
+	inside bool     // in a call; found true by the next one: that call panicked
 	closed bool
 }
 
@@ -130,6 +135,9 @@ func (d *Decoder) Close(at time.Time) {
 		d.begin()
 		d.end(flow.Client, at, flow.Stopped)
 		d.end(flow.Server, at, flow.Stopped)
+		if d.next != nil {
+			d.next.close(at)
+		}
 		if d.tunnel != nil {
 			d.tunnel.close(at)
 		}
@@ -141,7 +149,10 @@ func (d *Decoder) Close(at time.Time) {
 		}
 		d.dirs[i] = direction{}
 	}
-	d.closed, d.queue, d.tunnel = true, nil, nil
+	if d.next != nil {
+		d.next.free()
+	}
+	d.closed, d.queue, d.next, d.tunnel = true, nil, nil, nil
 }
 
 // begin chooses what the connection is as far as its facts tell.
@@ -162,12 +173,18 @@ func (d *Decoder) begin() {
 	}
 }
 
-// switchTo makes both directions another protocol from the next byte on. It is
-// the one place where HTTP/1 is left as agreed; every other protocol that wire
-// comes to speak is chosen here.
+// switchTo makes both directions opaque from the next byte on.
 func (d *Decoder) switchTo(reason string) {
 	d.dirs[flow.Client].leave(reason, nil)
 	d.dirs[flow.Server].leave(reason, nil)
+}
+
+// notHTTP is the reason of bytes that begin as no HTTP/1 does.
+func (d *Decoder) notHTTP() string {
+	if d.inner {
+		return "connect"
+	}
+	return "not_http"
 }
 
 // end ends one direction, once.
@@ -181,6 +198,10 @@ func (d *Decoder) end(side flow.Side, at time.Time, how flow.How) {
 	in.first = !d.dirs[side.Other()].ended
 	if side == flow.Client && client.wait {
 		return // what waits is decided by the answer, or by its absence
+	}
+	if d.next != nil {
+		in.endNext(at)
+		return
 	}
 	if server.wait {
 		client.giveUp(at, client.fault(flow.CodeTruncated, "the head of the request was not completed"))
