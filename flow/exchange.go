@@ -71,6 +71,16 @@ type Piece struct {
 	Partial    bool // the end is held back: it may be the beginning of a secret; a later Piece of the same Index completes it
 }
 
+// Truncated returns how many bytes of a message are there where that is less
+// than passed, else nil. Redaction, which changes the length too, keeps no
+// hash: nothing is said then.
+func (p *Piece) Truncated() *int64 {
+	if n := int64(len(p.Data)); p.HasSum && n < p.Size {
+		return &n
+	}
+	return nil
+}
+
 // Detail is an Exchange with all that was kept of it.
 type Detail struct {
 	Exchange

@@ -20,6 +20,7 @@ package flow
 
 import (
 	"net/netip"
+	"path"
 	"time"
 )
 
@@ -101,6 +102,18 @@ type Process struct {
 	Argv    []string `json:"argv,omitempty"`
 	Exe     string   `json:"exe,omitempty"`
 	Parents []int    `json:"parents,omitempty"` // nearest first
+}
+
+// Name returns the name that people know the program by, "" if there is none.
+func (p *Process) Name() string {
+	name := p.Exe
+	if name == "" && len(p.Argv) > 0 {
+		name = p.Argv[0]
+	}
+	if name == "" {
+		return ""
+	}
+	return path.Base(name)
 }
 
 // TLS holds what is known of one leg of a TLS connection.

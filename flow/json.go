@@ -16,44 +16,53 @@ import (
 // digits, so that text sorts as time does.
 const TimeFormat = "2006-01-02T15:04:05.000000Z07:00"
 
+// Stamp returns t in TimeFormat.
+func Stamp(t time.Time) string { return t.UTC().Format(TimeFormat) }
+
 type jsonExchange struct {
-	ID       string      `json:"id"`
-	Session  string      `json:"session"`
-	Source   Source      `json:"source"`
-	Kind     string      `json:"kind"`
-	State    string      `json:"state"`
-	Started  string      `json:"started"`
-	Duration *float64    `json:"duration_ms"`
-	Process  *Process    `json:"process"`
-	Conn     jsonConn    `json:"conn"`
-	Request  *jsonPart   `json:"request,omitempty"`
-	Response *jsonPart   `json:"response,omitempty"`
-	Bytes    *jsonBytes  `json:"bytes,omitempty"`
-	DNS      *jsonDNS    `json:"dns,omitempty"`
-	Timings  jsonTimings `json:"timings"`
-	Redacted int         `json:"redacted"`
-	Error    *jsonError  `json:"error"`
-	Marks    []jsonNote  `json:"marks,omitempty"`
+	ID       string     `json:"id"`
+	Session  string     `json:"session"`
+	Source   Source     `json:"source"`
+	Kind     string     `json:"kind"`
+	State    string     `json:"state"`
+	Started  string     `json:"started"`
+	Duration *float64   `json:"duration_ms"`
+	Process  *Process   `json:"process"`
+	Conn     jsonConn   `json:"conn"`
+	Request  *jsonPart  `json:"request,omitempty"`
+	Response *jsonPart  `json:"response,omitempty"`
+	Bytes    *jsonBytes `json:"bytes,omitempty"`
+	DNS      *jsonDNS   `json:"dns,omitempty"`
+	Timings  Phases     `json:"timings"`
+	Redacted int        `json:"redacted"`
+	Error    *jsonError `json:"error"`
+	Marks    []jsonNote `json:"marks,omitempty"`
 
 	Events   []jsonEvent   `json:"events,omitempty"`
 	Messages []jsonMessage `json:"messages,omitempty"`
 }
 
 type jsonConn struct {
-	ID          string `json:"id"`
-	Src         string `json:"src,omitempty"`
-	Dst         string `json:"dst,omitempty"`
-	Host        string `json:"host,omitempty"`
-	SNI         string `json:"sni,omitempty"`
-	ALPN        string `json:"alpn,omitempty"`
-	TLS         string `json:"tls,omitempty"`
-	Protocol    string `json:"protocol,omitempty"`
-	Decrypted   bool   `json:"decrypted"`
-	Opaque      string `json:"opaque,omitempty"`
-	Child       *TLS   `json:"child_tls,omitempty"`
-	Upstream    *TLS   `json:"upstream_tls,omitempty"`
-	ClientEnded string `json:"client_end,omitempty"`
-	ServerEnded string `json:"server_end,omitempty"`
+	ID          string   `json:"id"`
+	Src         string   `json:"src,omitempty"`
+	Dst         string   `json:"dst,omitempty"`
+	Host        string   `json:"host,omitempty"`
+	SNI         string   `json:"sni,omitempty"`
+	ALPN        string   `json:"alpn,omitempty"`
+	TLS         string   `json:"tls,omitempty"`
+	Protocol    string   `json:"protocol,omitempty"`
+	Decrypted   bool     `json:"decrypted"`
+	Opaque      string   `json:"opaque,omitempty"`
+	Child       *TLS     `json:"child_tls,omitempty"`
+	Upstream    *jsonTLS `json:"upstream_tls,omitempty"`
+	ClientEnded string   `json:"client_end,omitempty"`
+	ServerEnded string   `json:"server_end,omitempty"`
+}
+
+// jsonTLS is a leg with its certificates read.
+type jsonTLS struct {
+	*TLS
+	Read []Certificate `json:"chain,omitempty"`
 }
 
 type jsonPart struct {
@@ -62,9 +71,12 @@ type jsonPart struct {
 	Host        string       `json:"host,omitempty"`
 	Port        int          `json:"port,omitempty"`
 	Path        string       `json:"path,omitempty"`
+	Authority   string       `json:"authority,omitempty"` // :authority as sent
 	Status      int          `json:"status,omitempty"`
 	Reason      string       `json:"reason,omitempty"`
 	Version     string       `json:"http_version,omitempty"`
+	Stream      int64        `json:"stream_id,omitempty"` // HTTP/2
+	Protocol    string       `json:"protocol,omitempty"`  // spoken after these heads
 	Headers     *[][2]string `json:"headers,omitempty"`
 	Trailers    [][2]string  `json:"trailers,omitempty"`
 	BodySize    *int64       `json:"body_size,omitempty"`
@@ -75,7 +87,10 @@ type jsonPart struct {
 	Truncated   bool         `json:"truncated,omitempty"`
 	ContentType string       `json:"content_type,omitempty"`
 	Streaming   bool         `json:"streaming,omitempty"`
+	Framing     string       `json:"framing,omitempty"` // of the events
 	Events      *int64       `json:"events,omitempty"`
+	GRPCStatus  *int         `json:"grpc_status,omitempty"`
+	GRPCMessage string       `json:"grpc_message,omitempty"`
 	Body        *any         `json:"body,omitempty"` // of a Detail: never absent, null for none
 	Provisional []jsonPart   `json:"informational,omitempty"`
 }
@@ -92,7 +107,8 @@ type jsonDNS struct {
 	Answers []string `json:"answers"`
 }
 
-type jsonTimings struct {
+// Phases are Timings in milliseconds, nil where they do not apply.
+type Phases struct {
 	DNS        *float64 `json:"dns,omitempty"`
 	Connect    *float64 `json:"connect,omitempty"`
 	SSL        *float64 `json:"ssl,omitempty"`
@@ -125,12 +141,17 @@ type jsonEvent struct {
 }
 
 type jsonMessage struct {
-	Dir    string  `json:"dir"`
-	Opcode *uint8  `json:"opcode,omitempty"` // of a websocket
-	Size   int64   `json:"size"`
-	SHA256 *string `json:"sha256"` // null where redaction changed it, or of a piece of an opaque connection
-	AtMS   float64 `json:"at_ms"`
-	Data   any     `json:"data"`
+	Dir        string  `json:"dir"`
+	Opcode     *uint8  `json:"opcode,omitempty"` // of a websocket
+	Type       string  `json:"type,omitempty"`   // its name
+	Size       int64   `json:"size"`
+	Compressed bool    `json:"compressed,omitempty"`
+	Code       int     `json:"code,omitempty"` // of a close frame
+	Reason     string  `json:"reason,omitempty"`
+	Truncated  *int64  `json:"truncated,omitempty"` // bytes kept, where that is not all
+	SHA256     *string `json:"sha256"`              // null where redaction changed it, or of a piece of an opaque connection
+	AtMS       float64 `json:"at_ms"`
+	Data       any     `json:"data"`
 }
 
 // MarshalJSON writes the object of `flows list --json` (docs/cli.md).
@@ -166,31 +187,41 @@ func (d *Detail) MarshalJSON() ([]byte, error) {
 		j.Events = append(j.Events, jsonEvent{d.since(p.At), cmp.Or(e.Event, "message"), e.ID, e.Retry, TextValue(e.Data)})
 	}
 	for _, p := range d.Messages {
-		m := jsonMessage{Dir: p.Side.Dir(), Size: p.Size, AtMS: d.since(p.At), Data: BodyValue(p.Data)}
-		if d.Kind == KindWebSocket {
-			m.Opcode = &p.Opcode
-		}
-		if p.HasSum {
-			m.SHA256 = new(hex.EncodeToString(p.SHA256[:]))
-		}
-		j.Messages = append(j.Messages, m)
+		j.Messages = append(j.Messages, d.message(p))
 	}
 	return MarshalJSON(j)
 }
 
+func (d *Detail) message(p Piece) jsonMessage {
+	m := jsonMessage{Dir: p.Side.Dir(), Size: p.Size, AtMS: d.since(p.At), Data: BodyValue(p.Data), Compressed: p.Compressed, Truncated: p.Truncated()}
+	if d.IsWebSocket() {
+		m.Opcode, m.Type = &p.Opcode, OpcodeName(p.Opcode)
+		if p.Opcode == OpClose {
+			m.Code, m.Reason = ParseClose(p.Data)
+		}
+	}
+	if m.Truncated != nil && len(p.Data) > 0 || m.Type == "text" && len(p.Data) == 0 {
+		m.Data = textOrBase64(p.Data) // half a number is a number too
+	}
+	if p.HasSum {
+		m.SHA256 = new(hex.EncodeToString(p.SHA256[:]))
+	}
+	return m
+}
+
 // since returns the milliseconds from the start of x to t, not negative.
-func (x *Exchange) since(t time.Time) float64 { return *ms(max(0, t.Sub(x.Started))) }
+func (x *Exchange) since(t time.Time) float64 { return *MS(max(0, t.Sub(x.Started))) }
 
 func (x *Exchange) json() *jsonExchange {
 	j := &jsonExchange{
 		ID: strconv.FormatInt(x.ID, 10), Session: x.Session, Source: x.Conn.Source,
-		Kind: x.Kind, State: x.State, Started: x.Started.UTC().Format(TimeFormat),
+		Kind: x.Kind, State: x.State, Started: Stamp(x.Started),
 		Process: x.Conn.Process, Conn: x.Conn.json(),
 		Request: x.Request.json(true), Response: x.Response.json(false),
 		Redacted: x.Redacted, Error: x.Error.json(),
 	}
 	if !x.Ended.IsZero() {
-		j.Duration = ms(x.Duration())
+		j.Duration = MS(x.Duration())
 	}
 	if x.Kind == KindTCP || x.Kind == KindUDP {
 		j.Bytes = &jsonBytes{x.Conn.Sent, x.Conn.Received}
@@ -198,14 +229,18 @@ func (x *Exchange) json() *jsonExchange {
 	if d := x.DNS; d != nil {
 		j.DNS = &jsonDNS{d.Name, d.Type, d.Rcode, d.Answers}
 	}
-	t := x.Timings()
-	j.Timings = jsonTimings{ms(t.DNS), ms(t.Connect), ms(t.SSL), ms(t.Send), ms(t.Wait), ms(t.Receive), ms(t.FirstEvent)}
+	j.Timings = x.Timings().Phases()
 	for _, n := range x.Marks {
 		if n.Error != nil {
-			j.Marks = append(j.Marks, jsonNote{n.At.UTC().Format(TimeFormat), *n.Error.json()})
+			j.Marks = append(j.Marks, jsonNote{Stamp(n.At), *n.Error.json()})
 		}
 	}
 	return j
+}
+
+// Phases returns t as it stands in JSON.
+func (t Timings) Phases() Phases {
+	return Phases{MS(t.DNS), MS(t.Connect), MS(t.SSL), MS(t.Send), MS(t.Wait), MS(t.Receive), MS(t.FirstEvent)}
 }
 
 func (e *Error) json() *jsonError {
@@ -224,11 +259,11 @@ func (c *Conn) json() jsonConn {
 	if !c.Ended.IsZero() {
 		j.ClientEnded, j.ServerEnded = c.ChildEnd.String(), c.SrvEnd.String()
 	}
-	if c.Child.Version != "" || c.Child.SNI != "" {
+	if c.Child.Version != "" || c.Child.SNI != "" || c.Child.JA4 != "" {
 		j.Child = &c.Child
 	}
 	if c.Upstream.Version != "" || c.Upstream.Verdict != "" {
-		j.Upstream = &c.Upstream
+		j.Upstream = &jsonTLS{&c.Upstream, c.Upstream.Certificates()}
 	}
 	return j
 }
@@ -240,11 +275,14 @@ func (p *Part) json(request bool) *jsonPart {
 	j := &jsonPart{ContentType: p.ContentType}
 	if h := p.Head; h != nil {
 		if request {
-			j.Method, j.Scheme, j.Host, j.Port, j.Path = h.Method, h.Scheme, h.Host, h.Port, h.Path
+			j.Method, j.Scheme, j.Host, j.Port, j.Path, j.Authority, j.Stream = h.Method, h.Scheme, h.Host, h.Port, h.Path, h.Authority, h.Stream
 		} else {
 			j.Status, j.Reason, j.Streaming = h.Status, h.Reason, h.Streaming
+			if g := p.GRPC(); g != nil {
+				j.GRPCStatus, j.GRPCMessage = &g.Code, g.Message
+			}
 		}
-		j.Version = h.Version
+		j.Version, j.Protocol, j.Framing = h.Version, h.Protocol, h.Framing
 		fs := Pairs(h.Fields)
 		j.Headers = &fs
 	}
@@ -291,6 +329,13 @@ func BodyValue(p []byte) any {
 	if utf8.Valid(p) {
 		return TextValue(string(p))
 	}
+	return textOrBase64(p)
+}
+
+func textOrBase64(p []byte) any {
+	if utf8.Valid(p) {
+		return string(p)
+	}
 	return map[string]string{"base64": base64.StdEncoding.EncodeToString(p)}
 }
 
@@ -336,8 +381,8 @@ func addr(a netip.AddrPort) string {
 	return a.String()
 }
 
-// ms returns d in milliseconds with microsecond resolution, nil if negative.
-func ms(d time.Duration) *float64 {
+// MS returns d in milliseconds with microsecond resolution, nil if negative.
+func MS(d time.Duration) *float64 {
 	if d < 0 {
 		return nil
 	}
