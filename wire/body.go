@@ -99,10 +99,12 @@ func codings(h *flow.Head, transfer []string) []string {
 	return names
 }
 
-// isEventStream reports whether a Content-Type is that of server-sent events.
-func isEventStream(contentType string) bool {
-	media, _, _ := strings.Cut(contentType, ";")
-	return fold(strings.Trim(media, " \t\r\n"), "text/event-stream")
+// unreadable reports whether the body of h is coded in a way that is not undone.
+func unreadable(h *flow.Head, transfer []string) bool {
+	if codings(h, transfer) != nil {
+		return false
+	}
+	return len(transfer) > 0 || slices.ContainsFunc(tokens(h, "Content-Encoding"), func(s string) bool { return s != "identity" })
 }
 
 // write takes bytes of the body as they passed.

@@ -90,6 +90,9 @@ func (in *direction) requestHead(at time.Time, p []byte) int {
 func (in *direction) request(at time.Time, h *flow.Head, odd oddities, block []byte) {
 	in.d.address(h)
 	f := frameRequest(h)
+	if f.kind != frameNone {
+		setFraming(h, nil)
+	}
 	x := in.d.open(in.since, h, len(block))
 	in.msg = x
 	in.d.raw(x, in.side, in.since, block)
@@ -224,8 +227,8 @@ func (in *direction) response(at time.Time, h *flow.Head, odd oddities, block []
 		odd.each(func(code, text string) { x.mark(in.side, at, flow.AtUpstream, code, text) })
 		return
 	}
-	if f.kind != frameNone && isEventStream(h.Get("Content-Type")) {
-		h.Streaming, h.Framing = true, flow.FramingSSE
+	if f.kind != frameNone {
+		setFraming(x.req, h)
 	}
 	x.decided = true
 	in.d.emit(e)
