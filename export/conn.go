@@ -2,18 +2,26 @@ package export
 
 import (
 	"cmp"
-	"crypto/sha256"
-	"crypto/x509"
-	"encoding/hex"
+	"encoding/base64"
+	"net/netip"
 
 	"trace/flow"
 )
+
+type endpoint struct {
+	Addr    string `json:"addr"`
+	Port    int    `json:"port"`
+	Name    string `json:"name,omitempty"`
+	PID     int    `json:"pid,omitempty"`
+	Process string `json:"process,omitempty"`
+}
 
 type connOpenLine struct {
 	base
 	Transport string    `json:"transport"`
 	Client    *endpoint `json:"client,omitempty"`
 	Server    *endpoint `json:"server,omitempty"`
+	Protocol  string    `json:"protocol,omitempty"`
 	TLS       *tlsPart  `json:"tls,omitempty"`
 }
 
@@ -30,46 +38,77 @@ type tlsErrorLine struct {
 	Stage  string `json:"stage"`
 	Error  string `json:"error"`
 	Code   string `json:"code"`
+	Detail string `json:"detail,omitempty"`
 	Hint   string `json:"hint,omitempty"`
 	Pinned bool   `json:"pinned_suspected"`
 }
 
+// codeClientHello is mitm.CodeClientHello: a ClientHello that we cannot serve.
+const codeClientHello = "tls_client_unsupported"
+
+type tcpLine struct {
+	base
+	Dir          string `json:"dir"`
+	Data         string `json:"data,omitempty"`
+	Encoding     string `json:"encoding,omitempty"`
+	Size         int64  `json:"size"`
+	OpaqueReason string `json:"opaque_reason,omitempty"`
+	Protocol     string `json:"protocol,omitempty"`
+	SNI          string `json:"sni,omitempty"`
+}
+
+type udpLine struct {
+	base
+	Dir  string `json:"dir"`
+	Size int64  `json:"size"`
+}
+
 type tlsPart struct {
-	Version     string    `json:"version,omitempty"`
-	Cipher      string    `json:"cipher,omitempty"`
-	ALPN        string    `json:"alpn,omitempty"`
-	SNI         string    `json:"sni,omitempty"`
-	Resumed     bool      `json:"resumed,omitempty"`
-	ECH         bool      `json:"ech,omitempty"`
-	Intercepted bool      `json:"intercepted"`
-	Upstream    *tlsLeg   `json:"upstream,omitempty"`
-	Cert        *certPart `json:"cert,omitempty"`
+	Version     string             `json:"version,omitempty"`
+	Cipher      string             `json:"cipher,omitempty"`
+	ALPN        string             `json:"alpn,omitempty"`
+	Offered     []string           `json:"alpn_offered,omitempty"`
+	SNI         string             `json:"sni,omitempty"`
+	Resumed     bool               `json:"resumed,omitempty"`
+	ECH         bool               `json:"ech,omitempty"`
+	JA3         string             `json:"ja3,omitempty"`
+	JA4         string             `json:"ja4,omitempty"`
+	Intercepted bool               `json:"intercepted"`
+	Upstream    *tlsLeg            `json:"upstream,omitempty"`
+	Cert        *flow.Certificate  `json:"cert,omitempty"`
+	Chain       []flow.Certificate `json:"chain,omitempty"`
 }
 
 type tlsLeg struct {
 	Version string `json:"version,omitempty"`
 	Cipher  string `json:"cipher,omitempty"`
 	ALPN    string `json:"alpn,omitempty"`
-}
-
-type certPart struct {
-	Subject   string   `json:"subject"`
-	Issuer    string   `json:"issuer"`
-	NotBefore string   `json:"not_before"`
-	NotAfter  string   `json:"not_after"`
-	SHA256    string   `json:"sha256"`
-	DNSNames  []string `json:"dns_names"`
+	Resumed bool   `json:"resumed,omitempty"`
+	Verdict string `json:"verdict,omitempty"`
 }
 
 func connOpenOf(c *flow.Conn) *connOpenLine {
-	l := &connOpenLine{Transport: cmp.Or(c.Transport, "tcp"), Client: end(c.Src), Server: end(c.Dst), TLS: tlsOf(c)}
-	if l.Client != nil && c.Process != nil {
-		l.Client.PID, l.Client.Process = c.Process.PID, processName(c.Process)
-	}
-	if l.Server != nil {
-		l.Server.Name = c.Host
-	}
+	l := &connOpenLine{Transport: cmp.Or(c.Transport, "tcp"), Protocol: c.Protocol, TLS: tlsOf(c)}
+	l.Client, l.Server = endpoints(c)
 	return l
+}
+
+// endpoints returns the two ends of a connection, nil where they are unknown.
+func endpoints(c *flow.Conn) (client, server *endpoint) {
+	if client = end(c.Src); client != nil && c.Process != nil {
+		client.PID, client.Process = c.Process.PID, c.Process.Name()
+	}
+	if server = end(c.Dst); server != nil {
+		server.Name = c.Host
+	}
+	return client, server
+}
+
+func end(a netip.AddrPort) *endpoint {
+	if !a.IsValid() {
+		return nil
+	}
+	return &endpoint{Addr: a.Addr().String(), Port: int(a.Port())}
 }
 
 func connCloseOf(c *flow.Conn) *connCloseLine {
@@ -94,39 +133,38 @@ func closeReason(c *flow.Conn) string {
 
 // tlsOf returns what is known of the TLS of a connection, nil if it has none.
 func tlsOf(c *flow.Conn) *tlsPart {
-	if c.Child.Version == "" && c.Child.SNI == "" && c.Upstream.Version == "" {
+	child, up := &c.Child, &c.Upstream
+	if child.Version == "" && child.SNI == "" && child.JA4 == "" && up.Version == "" {
 		return nil
 	}
 	t := &tlsPart{
-		Version: c.Child.Version, Cipher: c.Child.Cipher, ALPN: c.Child.ALPN, SNI: c.Child.SNI,
-		Resumed: c.Child.Resumed, ECH: c.Child.ECH, Intercepted: c.Decrypted,
+		Version: child.Version, Cipher: child.Cipher, ALPN: child.ALPN, Offered: child.Offered, SNI: child.SNI,
+		Resumed: child.Resumed, ECH: child.ECH, JA3: child.JA3, JA4: child.JA4, Intercepted: c.Decrypted,
+		Chain: up.Certificates(),
 	}
-	if u := c.Upstream; u.Version != "" {
-		t.Upstream = &tlsLeg{u.Version, u.Cipher, u.ALPN}
+	if up.Version != "" || up.Verdict != "" {
+		t.Upstream = &tlsLeg{up.Version, up.Cipher, up.ALPN, up.Resumed, up.Verdict}
 	}
-	if len(c.Upstream.Chain) > 0 {
-		t.Cert = certOf(c.Upstream.Chain[0])
+	if len(t.Chain) > 0 && t.Chain[0].Error == "" {
+		t.Cert = &t.Chain[0]
 	}
 	return t
 }
 
-func certOf(der []byte) *certPart {
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		return nil
+func tcpOf(x *flow.Exchange, p *flow.Piece) *tcpLine {
+	l := &tcpLine{Dir: direction(p.Side), Size: p.Size, OpaqueReason: x.Conn.Opaque, Protocol: x.Conn.Protocol, SNI: x.Conn.Child.SNI}
+	if len(p.Data) > 0 {
+		l.Data, l.Encoding = base64.StdEncoding.EncodeToString(p.Data), "base64"
 	}
-	sum := sha256.Sum256(der)
-	return &certPart{
-		Subject: cert.Subject.String(), Issuer: cert.Issuer.String(),
-		NotBefore: stamp(cert.NotBefore), NotAfter: stamp(cert.NotAfter),
-		SHA256: hex.EncodeToString(sum[:]), DNSNames: append([]string{}, cert.DNSNames...),
-	}
+	return l
 }
 
 // tlsErrorOf makes the line of an error of a TLS handshake, or nil of another.
 func tlsErrorOf(x *flow.Exchange, e *flow.Error) *tlsErrorLine {
-	l := &tlsErrorLine{SNI: x.Conn.Child.SNI, Error: e.Message, Code: e.Code, Hint: e.Hint}
+	l := &tlsErrorLine{SNI: x.Conn.Child.SNI, Error: e.Message, Code: e.Code, Detail: e.Detail, Hint: e.Hint}
 	switch e.Code {
+	case codeClientHello:
+		l.Stage = "client_hello"
 	case flow.CodeClientRejected, flow.CodeClientRejectedMaybe, flow.CodePassedThrough:
 		l.Stage, l.Pinned = "client_finish", true
 	case flow.CodeUpstreamInvalid, flow.CodeUpstreamUntrusted, flow.CodeUpstreamTLS, flow.CodeClientCert:

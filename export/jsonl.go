@@ -26,6 +26,9 @@ type JSONL struct {
 	// Body returns a decoded body as far as it is there. The log keeps nothing
 	// of it beyond the call.
 	Body func(id int64, side flow.Side) ([]byte, error)
+	// Certificates returns the chain of the server that a flow went to. nil:
+	// what the flow itself knows is all.
+	Certificates func(id int64) ([][]byte, error)
 
 	session flow.Session
 	seq     int64
@@ -47,11 +50,17 @@ type progress struct {
 	requested bool
 	responded bool
 	done      bool
-	held      []flow.Piece // the first is partial, the rest wait behind it
-	index     int          // events, or pieces of a connection, written
+	held      []flow.Piece // the first waits, the rest behind it
+	size      int          // bytes held
+	index     int          // events, messages, or pieces of a connection, written
+	close     *flow.Piece  // the first close frame of a websocket
 	bytes     [2]int64     // of an opaque connection, per side
 	said      map[string]bool
 }
+
+// maxHeld bounds the bytes of events of a request that wait for the answer's
+// head. Beyond it they are written without.
+const maxHeld = 8 << 20
 
 // finished stands for every flow that is over: a late step must not write
 // after the end, and nothing else need be remembered of it.
@@ -60,7 +69,7 @@ var finished = &progress{done: true}
 // Meta writes the first line: what this file is.
 func (l *JSONL) Meta(s flow.Session) error {
 	l.session = s
-	return l.write(&metaLine{V: 1, Tool: "trace", Version: s.Version, Started: stamp(s.Started), HostOS: hostOS}, "meta", s.Started)
+	return l.write(&metaLine{V: 1, Tool: "trace", Version: s.Version, Started: flow.Stamp(s.Started), HostOS: hostOS}, "meta", s.Started)
 }
 
 // Opened says that x has begun. A request is not written yet: its body may
@@ -94,12 +103,18 @@ func (l *JSONL) Responded(x *flow.Exchange) error {
 	}
 	l.Requested(x)
 	p.responded = true
-	return l.write(responseHeadOf(x), "response_headers", x.Responded, x.ID, x.Conn.ID)
+	l.write(responseHeadOf(x), "response_headers", x.Responded, x.ID, x.Conn.ID)
+	if x.IsWebSocket() {
+		l.write(wsOpenOf(x), "ws_open", x.Responded, x.ID, x.Conn.ID)
+	}
+	l.release(x, p, false)
+	return l.err
 }
 
-// Streamed says that piece of x has passed: an event of its event stream, or
-// bytes of an opaque connection. A partial piece is held back until its end is
-// known, and the pieces after it wait for it: a line cannot be taken back.
+// Streamed says that piece of x has passed: an event of a stream, a message of
+// a websocket, or bytes of an opaque connection. A partial piece is held back
+// until its end is known, and the pieces after it wait for it: a line cannot be
+// taken back. Events of the request wait for the head of the answer.
 func (l *JSONL) Streamed(x *flow.Exchange, piece flow.Piece) error {
 	p := l.progress(x)
 	if p.done {
@@ -107,7 +122,9 @@ func (l *JSONL) Streamed(x *flow.Exchange, piece flow.Piece) error {
 	}
 	l.introduce(x)
 	l.Responded(x)
-	if i := slices.IndexFunc(p.held, func(q flow.Piece) bool { return q.Index == piece.Index }); i >= 0 {
+	p.size += len(piece.Data)
+	if i := slices.IndexFunc(p.held, func(q flow.Piece) bool { return q.Index == piece.Index && q.Side == piece.Side }); i >= 0 {
+		p.size -= len(p.held[i].Data)
 		p.held[i] = piece
 	} else {
 		p.held = append(p.held, piece)
@@ -180,15 +197,24 @@ func (l *JSONL) SessionNoted(n *flow.Note) error {
 	case n.Error.Code == flow.CodeGap:
 		return l.write(&dropLine{Reason: n.Error.Message}, "drop", n.At)
 	}
-	return l.write(&errorLine{errorPart: *errorOf(n.Error)}, "error", n.At)
+	return l.write(&errorLine{Error: n.Error}, "error", n.At)
 }
 
 // introduce writes the connection of x before its first flow. A DNS query is
 // a flow by itself.
 func (l *JSONL) introduce(x *flow.Exchange) {
-	if x.DNS == nil && x.Kind != flow.KindDNS {
-		l.connOpen(&x.Conn)
+	c := x.Conn
+	if x.DNS != nil || x.Kind == flow.KindDNS || l.conns[c.ID] != 0 {
+		return
 	}
+	if l.Certificates != nil && c.Upstream.Chain == nil && l.err == nil {
+		chain, err := l.Certificates(x.ID)
+		if err != nil {
+			l.err = fmt.Errorf("read the certificates of flow %d: %w", x.ID, err)
+		}
+		c.Upstream.Chain = chain
+	}
+	l.connOpen(&c)
 }
 
 func (l *JSONL) connOpen(c *flow.Conn) {
@@ -204,8 +230,15 @@ func (l *JSONL) connOpen(c *flow.Conn) {
 
 // release writes the held pieces that need not wait, or all of them.
 func (l *JSONL) release(x *flow.Exchange, p *progress, all bool) {
+	if x.Request != nil && !p.responded && !all {
+		if p.size <= maxHeld {
+			return
+		}
+		l.Requested(x)
+	}
 	n := 0
 	for n < len(p.held) && (all || !p.held[n].Partial) {
+		p.size -= len(p.held[n].Data)
 		l.piece(x, p, &p.held[n])
 		n++
 	}
@@ -221,6 +254,16 @@ func (l *JSONL) piece(x *flow.Exchange, p *progress, piece *flow.Piece) {
 			return
 		}
 		l.write(tcpOf(x, piece), "tcp", piece.At, x.ID, x.Conn.ID)
+		return
+	}
+	if x.IsWebSocket() {
+		if piece.Opcode == flow.OpClose && p.close == nil {
+			p.close = new(*piece)
+		}
+		line := wsMessageOf(x, piece)
+		line.Index = p.index
+		p.index++
+		l.write(line, "ws_message", piece.At, x.ID, x.Conn.ID)
 		return
 	}
 	line := sseOf(x, piece)
@@ -248,6 +291,9 @@ func (l *JSONL) rest(x *flow.Exchange, p *progress, at time.Time) {
 // terminal writes the line that ends an HTTP flow.
 func (l *JSONL) terminal(x *flow.Exchange, p *progress, at time.Time) {
 	end := endOf(x)
+	if line := wsCloseOf(x, p.close); line != nil && p.responded && x.IsWebSocket() {
+		l.write(line, "ws_close", at, x.ID, x.Conn.ID)
+	}
 	if x.Response != nil && x.Response.Head != nil && x.Response.Head.Streaming {
 		l.write(streamEndOf(x, end, p.index), "stream_end", at, x.ID, x.Conn.ID)
 		return
@@ -264,7 +310,7 @@ func (l *JSONL) trouble(x *flow.Exchange, p *progress, e *flow.Error, at time.Ti
 	if e == nil {
 		return
 	}
-	key := e.Code + "\x00" + e.Message
+	key := e.Code + "\x00" + e.Detail + "\x00" + e.Message
 	if p.said[key] {
 		return
 	}
@@ -276,7 +322,7 @@ func (l *JSONL) trouble(x *flow.Exchange, p *progress, e *flow.Error, at time.Ti
 		l.write(line, "tls_error", at, 0, x.Conn.ID)
 		return
 	}
-	l.write(&errorLine{errorPart: *errorOf(e), Fatal: fatal}, "error", at, x.ID, x.Conn.ID)
+	l.write(&errorLine{Error: e, Fatal: fatal}, "error", at, x.ID, x.Conn.ID)
 }
 
 func (l *JSONL) progress(x *flow.Exchange) *progress {
@@ -309,7 +355,7 @@ func (l *JSONL) write(line line, kind string, at time.Time, ids ...int64) error 
 		return l.err
 	}
 	b := line.common()
-	b.Type, b.TS, b.T, b.Session = kind, stamp(at), epoch(at), l.session.ID
+	b.Type, b.TS, b.T, b.Session = kind, flow.Stamp(at), epoch(at), l.session.ID
 	if kind != "meta" {
 		l.seq++
 		b.Seq = l.seq

@@ -1,12 +1,11 @@
 package export
 
 import (
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"net"
-	"net/netip"
-	"path"
 	"strconv"
 	"strings"
 	"time"
@@ -42,14 +41,6 @@ type metaLine struct {
 	HostOS  string `json:"host_os"`
 }
 
-type endpoint struct {
-	Addr    string `json:"addr"`
-	Port    int    `json:"port"`
-	Name    string `json:"name,omitempty"`
-	PID     int    `json:"pid,omitempty"`
-	Process string `json:"process,omitempty"`
-}
-
 type requestLine struct {
 	base
 	Method          string            `json:"method"`
@@ -60,6 +51,8 @@ type requestLine struct {
 	URL             string            `json:"url,omitempty"`
 	Authority       string            `json:"authority,omitempty"`
 	HTTPVersion     string            `json:"http_version,omitempty"`
+	StreamID        int64             `json:"stream_id,omitempty"`
+	Protocol        string            `json:"protocol,omitempty"`
 	Headers         map[string]string `json:"headers"`
 	HeadersList     [][2]string       `json:"headers_list"`
 	Trailers        map[string]string `json:"trailers,omitempty"`
@@ -85,10 +78,12 @@ type responseHeadLine struct {
 	StatusCode    int               `json:"status_code"`
 	Reason        string            `json:"reason,omitempty"`
 	HTTPVersion   string            `json:"http_version,omitempty"`
+	Protocol      string            `json:"protocol,omitempty"`
 	Headers       map[string]string `json:"headers"`
 	HeadersList   [][2]string       `json:"headers_list"`
 	ContentType   string            `json:"content_type,omitempty"`
 	Streaming     bool              `json:"streaming"`
+	Framing       string            `json:"framing,omitempty"`
 	Informational []provisional     `json:"informational,omitempty"`
 	TTFB          float64           `json:"ttfb_ms"`
 }
@@ -98,17 +93,6 @@ type provisional struct {
 	Headers    map[string]string `json:"headers"`
 }
 
-type sseLine struct {
-	base
-	Index    int     `json:"index"`
-	Event    string  `json:"event"`
-	Data     any     `json:"data"`
-	ID       string  `json:"id,omitempty"`
-	Retry    *int64  `json:"retry,omitempty"`
-	OffsetMS float64 `json:"offset_ms"`
-	Raw      string  `json:"raw,omitempty"` // base64, where Data could not keep its bytes
-}
-
 // endPart is what both lines that end an HTTP flow carry.
 type endPart struct {
 	Complete    bool              `json:"complete"`
@@ -116,7 +100,9 @@ type endPart struct {
 	DecodedSize *int64            `json:"decoded_size,omitempty"`
 	Trailers    map[string]string `json:"trailers,omitempty"`
 	Timings     timings           `json:"timings"`
-	Error       *errorPart        `json:"error,omitempty"`
+	GRPCStatus  *int              `json:"grpc_status,omitempty"`
+	GRPCMessage string            `json:"grpc_message,omitempty"`
+	Error       *flow.Error       `json:"error,omitempty"`
 }
 
 type responseLine struct {
@@ -133,46 +119,18 @@ type streamEndLine struct {
 	BodySize   *int64 `json:"body_size,omitempty"`
 	BodySHA256 string `json:"body_sha256,omitempty"`
 	SSECount   int    `json:"sse_count"`
+	WSCount    int    `json:"ws_count,omitempty"`
 }
 
 type timings struct {
-	DNS        *float64 `json:"dns,omitempty"`
-	Connect    *float64 `json:"connect,omitempty"`
-	SSL        *float64 `json:"ssl,omitempty"`
-	Send       *float64 `json:"send,omitempty"`
-	Wait       *float64 `json:"wait,omitempty"`
-	Receive    *float64 `json:"receive,omitempty"`
-	Total      *float64 `json:"total,omitempty"`
-	FirstEvent *float64 `json:"first_event,omitempty"`
-}
-
-type errorPart struct {
-	Where   string `json:"where"`
-	Code    string `json:"code"`
-	Message string `json:"message"`
-	Hint    string `json:"hint,omitempty"`
+	flow.Phases
+	Total *float64 `json:"total,omitempty"`
 }
 
 type errorLine struct {
 	base
-	errorPart
+	*flow.Error
 	Fatal bool `json:"fatal"`
-}
-
-type tcpLine struct {
-	base
-	Dir          string `json:"dir"`
-	Data         string `json:"data,omitempty"`
-	Encoding     string `json:"encoding,omitempty"`
-	Size         int64  `json:"size"`
-	OpaqueReason string `json:"opaque_reason,omitempty"`
-	SNI          string `json:"sni,omitempty"`
-}
-
-type udpLine struct {
-	base
-	Dir  string `json:"dir"`
-	Size int64  `json:"size"`
 }
 
 type dnsLine struct {
@@ -195,20 +153,16 @@ func requestOf(x *flow.Exchange, body []byte) *requestLine {
 	h := x.Request.Head
 	l := &requestLine{
 		Method: h.Method, Path: h.Path, Scheme: h.Scheme, Host: h.Host, Port: h.Port,
-		URL: address(h), Authority: h.Get("host"), HTTPVersion: h.Version,
+		URL: address(h), Authority: cmp.Or(h.Authority, h.Get("host")), HTTPVersion: h.Version,
+		StreamID: h.Stream, Protocol: h.Protocol,
 		Headers: headers(h.Fields), HeadersList: flow.Pairs(h.Fields),
 		ContentEncoding: h.Get("content-encoding"),
 		bodyPart:        bodyOf(x.Request, body),
-		Client:          end(x.Conn.Src), Server: end(x.Conn.Dst), Redacted: x.Redacted,
+		Redacted:        x.Redacted,
 	}
+	l.Client, l.Server = endpoints(&x.Conn)
 	if b := x.Request.Body; b != nil {
 		l.Trailers = headers(b.Trailers)
-	}
-	if l.Client != nil && x.Conn.Process != nil {
-		l.Client.PID, l.Client.Process = x.Conn.Process.PID, processName(x.Conn.Process)
-	}
-	if l.Server != nil {
-		l.Server.Name = x.Conn.Host
 	}
 	return l
 }
@@ -245,40 +199,13 @@ func bodyOf(p *flow.Part, body []byte) bodyPart {
 func responseHeadOf(x *flow.Exchange) *responseHeadLine {
 	h := x.Response.Head
 	l := &responseHeadLine{
-		StatusCode: h.Status, Reason: h.Reason, HTTPVersion: h.Version,
+		StatusCode: h.Status, Reason: h.Reason, HTTPVersion: h.Version, Protocol: h.Protocol,
 		Headers: headers(h.Fields), HeadersList: flow.Pairs(h.Fields),
-		ContentType: h.Get("content-type"), Streaming: h.Streaming,
-		TTFB: *ms(max(0, x.Responded.Sub(x.Started))),
+		ContentType: h.Get("content-type"), Streaming: h.Streaming, Framing: h.Framing,
+		TTFB: *flow.MS(max(0, x.Responded.Sub(x.Started))),
 	}
 	for _, i := range x.Response.Informational {
 		l.Informational = append(l.Informational, provisional{i.Status, headers(i.Fields)})
-	}
-	return l
-}
-
-// sseOf makes the line of one event, or nil of a block that is none.
-func sseOf(x *flow.Exchange, p *flow.Piece) *sseLine {
-	e := flow.ParseSSE(p.Data)
-	if !e.Dispatched {
-		return nil
-	}
-	l := &sseLine{Event: e.Event, Data: flow.TextValue(e.Data), ID: e.ID, OffsetMS: *ms(max(0, p.At.Sub(x.Started)))}
-	if l.Event == "" {
-		l.Event = "message" // the default of the HTML standard, section 9.2.6
-	}
-	if n, err := strconv.ParseInt(e.Retry, 10, 64); err == nil && n >= 0 {
-		l.Retry = &n
-	}
-	if !utf8.Valid(p.Data) {
-		l.Raw = base64.StdEncoding.EncodeToString(p.Data)
-	}
-	return l
-}
-
-func tcpOf(x *flow.Exchange, p *flow.Piece) *tcpLine {
-	l := &tcpLine{Dir: direction(p.Side), Size: p.Size, OpaqueReason: x.Conn.Opaque, SNI: x.Conn.Child.SNI}
-	if len(p.Data) > 0 {
-		l.Data, l.Encoding = base64.StdEncoding.EncodeToString(p.Data), "base64"
 	}
 	return l
 }
@@ -297,7 +224,12 @@ func responseOf(x *flow.Exchange, end endPart, body []byte) *responseLine {
 }
 
 func streamEndOf(x *flow.Exchange, end endPart, count int) *streamEndLine {
-	l := &streamEndLine{endPart: end, SSECount: count}
+	l := &streamEndLine{endPart: end}
+	if x.IsWebSocket() {
+		l.WSCount = count
+	} else {
+		l.SSECount = count
+	}
 	if b := x.Response.Body; b != nil {
 		l.BodySize = &b.Size
 		if !x.Response.Withheld {
@@ -309,13 +241,12 @@ func streamEndOf(x *flow.Exchange, end endPart, count int) *streamEndLine {
 
 // endOf makes the fields that end an HTTP flow.
 func endOf(x *flow.Exchange) endPart {
-	t := x.Timings()
-	e := endPart{Complete: x.State == flow.StateComplete, Reason: reason(x), Error: errorOf(x.Error), Timings: timings{
-		DNS: ms(t.DNS), Connect: ms(t.Connect), SSL: ms(t.SSL), Send: ms(t.Send),
-		Wait: ms(t.Wait), Receive: ms(t.Receive), FirstEvent: ms(t.FirstEvent),
-	}}
+	e := endPart{Complete: x.State == flow.StateComplete, Reason: reason(x), Error: x.Error, Timings: timings{Phases: x.Timings().Phases()}}
 	if !x.Ended.IsZero() {
-		e.Timings.Total = ms(x.Duration())
+		e.Timings.Total = flow.MS(x.Duration())
+	}
+	if g := x.Response.GRPC(); g != nil {
+		e.GRPCStatus, e.GRPCMessage = &g.Code, g.Message
 	}
 	if x.Response != nil && x.Response.Body != nil {
 		e.DecodedSize = &x.Response.Body.Decoded
@@ -348,13 +279,6 @@ func reason(x *flow.Exchange) string {
 		return "timeout"
 	}
 	return ""
-}
-
-func errorOf(e *flow.Error) *errorPart {
-	if e == nil {
-		return nil
-	}
-	return &errorPart{string(e.Where), e.Code, e.Message, e.Hint}
 }
 
 // headers joins fields as scripts look them up: names in lower case, values
@@ -396,25 +320,6 @@ func address(h *flow.Head) string {
 	return h.Scheme + "://" + host + target
 }
 
-func end(a netip.AddrPort) *endpoint {
-	if !a.IsValid() {
-		return nil
-	}
-	return &endpoint{Addr: a.Addr().String(), Port: int(a.Port())}
-}
-
-// processName returns the name that people know a process by.
-func processName(p *flow.Process) string {
-	name := p.Exe
-	if name == "" && len(p.Argv) > 0 {
-		name = p.Argv[0]
-	}
-	if name == "" {
-		return ""
-	}
-	return path.Base(name)
-}
-
 // direction returns the word of the log for what side sent.
 func direction(side flow.Side) string {
 	if side == flow.Client {
@@ -422,8 +327,6 @@ func direction(side flow.Side) string {
 	}
 	return "s2c"
 }
-
-func stamp(t time.Time) string { return t.UTC().Format(flow.TimeFormat) }
 
 // epoch returns t in seconds with six fraction digits: written as digits
 // because a float would print them as it likes.
@@ -433,12 +336,4 @@ func epoch(t time.Time) json.RawMessage {
 		us = 0 // unknown: the zero time
 	}
 	return fmt.Appendf(nil, "%d.%06d", us/1e6, us%1e6)
-}
-
-// ms returns d in milliseconds with microsecond resolution, nil if negative.
-func ms(d time.Duration) *float64 {
-	if d < 0 {
-		return nil
-	}
-	return new(float64(d.Microseconds()) / 1000)
 }

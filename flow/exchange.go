@@ -90,6 +90,18 @@ type Detail struct {
 	Messages     []Piece // of a websocket or an opaque connection
 }
 
+// Framing returns how the events of side are to be read: by ParseEvent.
+func (x *Exchange) Framing(side Side) string {
+	part := x.Request
+	if side == Server {
+		part = x.Response
+	}
+	if part == nil || part.Head == nil || part.Head.Framing == "" {
+		return FramingSSE
+	}
+	return part.Head.Framing
+}
+
 // Duration returns how long the exchange took, or 0 while it is open.
 func (x *Exchange) Duration() time.Duration {
 	if x.Ended.IsZero() {
