@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 )
@@ -205,6 +206,7 @@ func (d *Device) receive(frame []byte) {
 func (d *Device) receiveSegments(packet []byte, size int) {
 	proto, ok := d.admit(packet)
 	if !ok {
+		d.captured(false, packet)
 		return
 	}
 	head := header.IPv6MinimumSize
@@ -212,6 +214,7 @@ func (d *Device) receiveSegments(packet []byte, size int) {
 		head = int(packet[0]&15) * 4
 	}
 	if size == 0 || len(packet) < head+header.UDPMinimumSize {
+		d.captured(false, packet)
 		d.counters.malformed.Add(1)
 		return
 	}
@@ -231,8 +234,22 @@ func (d *Device) receiveSegments(packet []byte, size int) {
 		} else {
 			header.IPv6(one).SetPayloadLength(uint16(len(one) - header.IPv6MinimumSize))
 		}
+		partialChecksum(proto, one, head)
 		d.deliver(one)
 	}
+}
+
+// partialChecksum leaves in the UDP packet p, whose headers are those of a
+// longer one, the sum of the pseudo header (RFC 768): its checksum is not
+// filled in. head is the length of the IP header.
+func partialChecksum(proto tcpip.NetworkProtocolNumber, p []byte, head int) {
+	var src, dst tcpip.Address
+	if proto == header.IPv4ProtocolNumber {
+		src, dst = header.IPv4(p).SourceAddress(), header.IPv4(p).DestinationAddress()
+	} else {
+		src, dst = header.IPv6(p).SourceAddress(), header.IPv6(p).DestinationAddress()
+	}
+	header.UDP(p[head:]).SetChecksum(header.PseudoHeaderChecksum(header.UDPProtocolNumber, src, dst, uint16(len(p)-head)))
 }
 
 // writeLoop writes what the stack queued. It is a goroutine of its own
@@ -249,6 +266,9 @@ func (d *Device) writeLoop() {
 		}
 		iovs = append(iovs[:0], d.head(&head, pkt))
 		iovs = append(iovs, pkt.AsSlices()...)
+		if d.capture != nil {
+			d.capture(true, iovs[1:]...)
+		}
 		if err := d.write(iovs); err != nil {
 			d.counters.writeErrors.Add(1)
 		}

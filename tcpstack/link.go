@@ -23,7 +23,7 @@ type Link interface {
 // start, stopReading, stop. Stopping one that never started is fine.
 type endpoint interface {
 	stack.LinkEndpoint
-	bind(c *counters, down func(error))
+	bind(c *counters, down func(error), capture func(toChild bool, parts ...[]byte))
 	start()
 	stopReading() // no packet is delivered after it returns
 	stop()        // after what was queued is written
@@ -40,9 +40,19 @@ type base struct {
 	dispatcher atomic.Pointer[stack.NetworkDispatcher]
 	counters   *counters
 	down       func(error)
+	capture    func(toChild bool, parts ...[]byte) // nil: nobody looks
 }
 
-func (b *base) bind(c *counters, down func(error)) { b.counters, b.down = c, down }
+func (b *base) bind(c *counters, down func(error), capture func(toChild bool, parts ...[]byte)) {
+	b.counters, b.down, b.capture = c, down, capture
+}
+
+// captured shows a packet to Options.Capture.
+func (b *base) captured(toChild bool, packet []byte) {
+	if b.capture != nil {
+		b.capture(toChild, packet)
+	}
+}
 
 func (b *base) MTU() uint32                                  { return b.mtu }
 func (b *base) SetMTU(uint32)                                {}
@@ -89,6 +99,7 @@ func (b *base) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
 // deliver hands one IP packet to the stack, which keeps a copy. It runs the
 // stack's receive path in the caller's goroutine.
 func (b *base) deliver(packet []byte) {
+	b.captured(false, packet)
 	proto, ok := b.admit(packet)
 	if !ok {
 		return

@@ -125,6 +125,14 @@ type Options struct {
 	// taken; others are refused. Nil takes none.
 	Echo func(e *Echo) bool
 
+	// Capture sees every packet of the link: those of the child before
+	// anything else does, refused and malformed ones too, those to the child
+	// when they leave. It is called from several goroutines, on the packet
+	// path: it must not block. The parts of a packet are valid during the
+	// call. Checksums may not be filled in yet: there is the sum of the
+	// pseudo header then, or 0. Nil sees none.
+	Capture func(toChild bool, parts ...[]byte)
+
 	// LinkDown is called once, from the link's reader, when the device failed
 	// for good, so that no packet will come any more. Nil is allowed.
 	LinkDown func(err error)
@@ -164,7 +172,7 @@ func New(opt Options) (*Stack, error) {
 		},
 		HandleLocal: false,
 	})
-	s.link.bind(&s.counters, opt.LinkDown)
+	s.link.bind(&s.counters, opt.LinkDown, opt.Capture)
 	if err := s.configure(); err != nil {
 		s.ns.Destroy()
 		s.link.stop()

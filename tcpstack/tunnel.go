@@ -111,7 +111,7 @@ func (d tunnelDevice) Read(bufs [][]byte, sizes []int, offset int) (int, error) 
 	n := 0
 	select {
 	case pkt := <-t.queue:
-		sizes[n] = take(bufs[n][offset:], pkt)
+		sizes[n] = t.take(bufs[n][offset:], pkt)
 		n++
 	case <-t.closed:
 		return 0, os.ErrClosed
@@ -119,7 +119,7 @@ func (d tunnelDevice) Read(bufs [][]byte, sizes []int, offset int) (int, error) 
 	for n < len(bufs) {
 		select {
 		case pkt := <-t.queue:
-			sizes[n] = take(bufs[n][offset:], pkt)
+			sizes[n] = t.take(bufs[n][offset:], pkt)
 			n++
 		default:
 			return n, nil
@@ -130,7 +130,7 @@ func (d tunnelDevice) Read(bufs [][]byte, sizes []int, offset int) (int, error) 
 
 // take copies pkt to buf, releases it and returns its length; one that does
 // not fit is returned as empty, which WireGuard skips.
-func take(buf []byte, pkt *stack.PacketBuffer) (n int) {
+func (t *Tunnel) take(buf []byte, pkt *stack.PacketBuffer) (n int) {
 	defer pkt.DecRef()
 	if pkt.Size() > len(buf) {
 		return 0
@@ -138,6 +138,7 @@ func take(buf []byte, pkt *stack.PacketBuffer) (n int) {
 	for _, s := range pkt.AsSlices() {
 		n += copy(buf[n:], s)
 	}
+	t.captured(true, buf[:n])
 	return n
 }
 

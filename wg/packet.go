@@ -60,7 +60,14 @@ func leaveChecksum(head []byte, link int, p []byte) {
 	default:
 		return
 	}
-	length := len(p) - offset
+	binary.BigEndian.PutUint16(p[offset+at:], pseudoSum(proto, addrs, len(p)-offset))
+	head[0] = vnetNeedsCsum
+	binary.NativeEndian.PutUint16(head[6:], uint16(link+offset))
+	binary.NativeEndian.PutUint16(head[8:], uint16(at))
+}
+
+// pseudoSum is the sum of the pseudo header of a segment of length bytes.
+func pseudoSum(proto byte, addrs []byte, length int) uint16 {
 	sum := uint32(proto) + uint32(length)
 	for i := 0; i < len(addrs); i += 2 {
 		sum += uint32(binary.BigEndian.Uint16(addrs[i:]))
@@ -68,17 +75,14 @@ func leaveChecksum(head []byte, link int, p []byte) {
 	for sum > 0xffff {
 		sum = sum>>16 + sum&0xffff
 	}
-	binary.BigEndian.PutUint16(p[offset+at:], uint16(sum))
-	head[0] = vnetNeedsCsum
-	binary.NativeEndian.PutUint16(head[6:], uint16(link+offset))
-	binary.NativeEndian.PutUint16(head[8:], uint16(at))
+	return uint16(sum)
 }
 
 // segments cuts a UDP packet that the child's kernel left for us to cut
 // (UDP_SEGMENT): its payload in pieces of size bytes, each with the headers
 // of the packet.
 func segments(p []byte, size int) [][]byte {
-	offset, proto, _, ok := transport(p)
+	offset, proto, addrs, ok := transport(p)
 	if !ok || proto != protoUDP || size == 0 || len(p) < offset+udpSize {
 		return nil
 	}
@@ -95,6 +99,8 @@ func segments(p []byte, size int) [][]byte {
 		} else {
 			binary.BigEndian.PutUint16(one[4:], uint16(len(one)-ip6Size))
 		}
+		// Not filled in yet; what stands there is of the longer packet.
+		binary.BigEndian.PutUint16(one[offset+udpCsum:], pseudoSum(proto, addrs, udpSize+n))
 		out = append(out, one)
 	}
 	return out
