@@ -122,13 +122,15 @@ type TLS struct {
 	Cipher  string   `json:"cipher,omitempty"`  // IANA name
 	ALPN    string   `json:"alpn,omitempty"`    // as chosen; "" if none
 	Offered []string `json:"alpn_offered,omitempty"`
-	SNI     string   `json:"sni,omitempty"`
-	Resumed bool     `json:"resumed,omitempty"`
-	ECH     bool     `json:"ech,omitempty"`
-	JA3     string   `json:"ja3,omitempty"`          // of the child's ClientHello: MD5 in hex
-	JA4     string   `json:"ja4,omitempty"`          // of the child's ClientHello
-	Verdict string   `json:"verdict,omitempty"`      // upstream: "ok" or what x509 said
-	Chain   [][]byte `json:"certificates,omitempty"` // DER, leaf first; upstream only
+	// Versions are those that the ClientHello offers, as Version, in its order.
+	Versions []string `json:"versions_offered,omitempty"`
+	SNI      string   `json:"sni,omitempty"`
+	Resumed  bool     `json:"resumed,omitempty"`
+	ECH      bool     `json:"ech,omitempty"`
+	JA3      string   `json:"ja3,omitempty"`          // of the child's ClientHello: MD5 in hex
+	JA4      string   `json:"ja4,omitempty"`          // of the child's ClientHello
+	Verdict  string   `json:"verdict,omitempty"`      // upstream: "ok" or what x509 said
+	Chain    [][]byte `json:"certificates,omitempty"` // DER, leaf first; upstream only
 }
 
 // Conn is what is known of one connection so far. Producers hand a fresh

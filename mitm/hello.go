@@ -38,9 +38,12 @@ const (
 // clientHello is what we want to know of a ClientHello (RFC 8446 section
 // 4.1.2). Lists are without GREASE (RFC 8701).
 type clientHello struct {
+	legacy    uint16   // legacy_version
 	versions  []uint16 // all that are offered
 	ciphers   []uint16
+	exts      []uint16 // types, in the order in which they came
 	groups    []uint16
+	points    []uint8 // ec_point_formats
 	sigAlgs   []uint16
 	alpn      []string
 	sni       string
@@ -100,9 +103,8 @@ func helloMessage(p []byte) (msg []byte, is outcome, known bool) {
 func parseHello(msg []byte) (*clientHello, bool) {
 	h := new(clientHello)
 	s := cryptobyte.String(msg)
-	var legacy uint16
 	var session, ciphers, compression cryptobyte.String
-	if !s.Skip(messageHeader) || !s.ReadUint16(&legacy) || !s.Skip(32) ||
+	if !s.Skip(messageHeader) || !s.ReadUint16(&h.legacy) || !s.Skip(32) ||
 		!s.ReadUint8LengthPrefixed(&session) || !s.ReadUint16LengthPrefixed(&ciphers) ||
 		!s.ReadUint8LengthPrefixed(&compression) {
 		return nil, false
@@ -110,7 +112,7 @@ func parseHello(msg []byte) (*clientHello, bool) {
 	if !readUint16s(ciphers, &h.ciphers) {
 		return nil, false
 	}
-	sum := &shape{legacy: legacy, ciphers: h.ciphers}
+	sum := &shape{legacy: h.legacy, ciphers: h.ciphers}
 	if !s.Empty() {
 		var exts cryptobyte.String
 		if !s.ReadUint16LengthPrefixed(&exts) || !s.Empty() {
@@ -127,7 +129,7 @@ func parseHello(msg []byte) (*clientHello, bool) {
 	}
 	if len(h.versions) == 0 {
 		// Without the extension legacy_version is the highest, and all below are offered.
-		for v := uint16(0x0301); v <= min(legacy, 0x0303); v++ {
+		for v := uint16(0x0301); v <= min(h.legacy, 0x0303); v++ {
 			h.versions = append(h.versions, v)
 		}
 	}
@@ -140,6 +142,9 @@ func parseHello(msg []byte) (*clientHello, bool) {
 
 // extension reads one extension into h.
 func (h *clientHello) extension(typ uint16, data cryptobyte.String) bool {
+	if !isGrease(typ) {
+		h.exts = append(h.exts, typ)
+	}
 	var list cryptobyte.String
 	switch typ {
 	case extServerName:
@@ -159,6 +164,10 @@ func (h *clientHello) extension(typ uint16, data cryptobyte.String) bool {
 		return data.ReadUint8LengthPrefixed(&list) && readUint16s(list, &h.versions)
 	case extSupportedGroups:
 		return data.ReadUint16LengthPrefixed(&list) && readUint16s(list, &h.groups)
+	case extPointFormats:
+		if data.ReadUint8LengthPrefixed(&list) {
+			h.points = list // a malformed one is left to the server
+		}
 	case extSignatureAlgs:
 		return data.ReadUint16LengthPrefixed(&list) && readUint16s(list, &h.sigAlgs)
 	case extEarlyData:

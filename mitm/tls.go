@@ -31,7 +31,7 @@ func (c *conn) serveTLS(ctx context.Context, s sniffed) {
 	c.change(func(f *flow.Conn) {
 		f.Protocol = "tls"
 		if h := s.hello; h != nil {
-			f.Child = flow.TLS{SNI: h.sni, Offered: h.alpn, ECH: h.ech}
+			f.Child = h.facts()
 			if h.sni != "" {
 				f.Host = h.sni
 			}
@@ -235,6 +235,8 @@ func legFacts(t *flow.TLS, s tls.ConnectionState) {
 
 func versionName(v uint16) string {
 	switch v {
+	case 0:
+		return ""
 	case tls.VersionTLS10:
 		return "1.0"
 	case tls.VersionTLS11:
@@ -244,5 +246,5 @@ func versionName(v uint16) string {
 	case tls.VersionTLS13:
 		return "1.3"
 	}
-	return ""
+	return fmt.Sprintf("0x%04x", v)
 }
