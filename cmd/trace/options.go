@@ -32,6 +32,7 @@ type runOptions struct {
 	maxBody     string
 	jsonl       string
 	log         string
+	keylog      string
 	quiet       bool
 	noLocalhost bool
 	waitAll     bool
@@ -56,6 +57,7 @@ func (o *runOptions) register(cmd *cobra.Command) {
 	f.BoolVar(&o.keepSecrets, "keep-secrets", false, "do not redact")
 	f.StringVar(&o.maxBody, "max-body", defaultMaxBody, "keep this much of a body (`SIZE` such as 64K, 16M; 0 keeps all)")
 	f.StringVar(&o.jsonl, "jsonl", "", "also write the live event log to `FILE`, one JSON object a line")
+	f.StringVar(&o.keylog, "keylog", "", "append the TLS secrets of both legs to `FILE`, as SSLKEYLOGFILE does")
 	f.StringVar(&o.log, "log", "", "write trace's own diagnostics to `FILE`")
 	f.BoolVar(&o.noLocalhost, "no-localhost", false, "keep the localhost of the command and that of the host apart")
 	f.BoolVar(&o.waitAll, "wait-all", false, "after the command, wait for the other processes in its namespace")

@@ -5,8 +5,10 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -44,6 +46,8 @@ type road struct {
 	bodyLimit int64
 	secrets   bool         // may be recorded
 	isolated  bool         // --no-localhost
+	keys      []io.Writer  // get the TLS secrets of both legs; their writes never fail
+	childKeys []io.Writer  // get those of the child's leg alone, likewise
 	record    *store.Store // needed by join; closed by whoever made it
 	private   string       // empty directory that the child's tmpfs covers, "" for none
 	log       func(format string, args ...any)
@@ -169,6 +173,8 @@ func (r *road) buildNames() {
 		Only:             r.only,
 		Bypass:           r.bypass,
 		DecryptUntrusted: r.untrusted,
+		KeyLogChild:      allOf(slices.Concat(r.keys, r.childKeys)...),
+		KeyLogUpstream:   allOf(r.keys...),
 	}
 	r.last = newLast()
 	r.relay = &datagram.Relay{Name: r.names.Name, Record: r.passed, NextID: r.proxy.NextID}

@@ -116,6 +116,7 @@ type run struct {
 	store *store.Store
 	jsonl *jsonlWriter
 	logTo *os.File
+	keys  *keyLog  // of --keylog
 	left  []string // processes that outlive the run, as NAME[PID]
 }
 
@@ -127,6 +128,9 @@ func (r *run) do() (int, error) {
 	defer signal.Stop(signals)
 
 	if err := r.openLog(); err != nil {
+		return exitTrace, err
+	}
+	if err := r.openKeys(); err != nil {
 		return exitTrace, err
 	}
 	started := time.Now()
@@ -333,6 +337,9 @@ func (r *run) finish(code int) error {
 	if r.jsonl != nil {
 		err = errors.Join(err, r.jsonl.close())
 	}
+	if r.keys != nil {
+		err = errors.Join(err, r.keys.close())
+	}
 	if r.logTo != nil {
 		r.logTo.Close()
 	}
@@ -429,4 +436,10 @@ func (l *logger) printf(format string, args ...any) {
 }
 
 // hintFor returns what a person can do about err, "" if nothing is known.
-func hintFor(err error) string { return doctor.Host{}.Explain(err) }
+func hintFor(err error) string {
+	var keys *keyLogError
+	if errors.As(err, &keys) {
+		return keys.hint
+	}
+	return doctor.Host{}.Explain(err)
+}
