@@ -192,24 +192,28 @@ func (in *direction) ignore(_ time.Time, p []byte) int { return len(p) }
 // cut says why the message that passes, or that is awaited, stays incomplete.
 // The side that ended first is the one to blame.
 func (in *direction) cut() *flow.Error {
-	what, other := "request", &in.d.dirs[in.side.Other()]
 	if in.side == flow.Server {
-		what = "answer"
+		return in.cutBefore("the answer was complete")
 	}
-	by := in
+	return in.cutBefore("the request was complete")
+}
+
+// cutBefore says why what did not happen.
+func (in *direction) cutBefore(what string) *flow.Error {
+	by, other := in, &in.d.dirs[in.side.Other()]
 	if !in.first {
 		by = other
 	}
 	e := &flow.Error{Where: where(by.side), Code: flow.CodeTruncated}
 	switch {
 	case in.how == flow.Stopped || by.how == flow.Stopped:
-		e.Where, e.Message = flow.AtCapture, "recording ended before the "+what+" was complete"
+		e.Where, e.Message = flow.AtCapture, "recording ended before "+what
 	case by.how == flow.Reset || in.how == flow.Reset:
-		e.Code, e.Message = flow.CodeReset, "the connection was reset by the "+by.side.String()+" before the "+what+" was complete"
+		e.Code, e.Message = flow.CodeReset, "the connection was reset by the "+by.side.String()+" before "+what
 	case by.how == flow.Failed:
-		e.Message = "the connection to the " + by.side.String() + " failed before the " + what + " was complete"
+		e.Message = "the connection to the " + by.side.String() + " failed before " + what
 	default:
-		e.Message = "the " + by.side.String() + " closed the connection before the " + what + " was complete"
+		e.Message = "the " + by.side.String() + " closed the connection before " + what
 	}
 	return e
 }

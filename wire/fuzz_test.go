@@ -109,6 +109,7 @@ func (s *script) String() string {
 // state is what check knows of one flow.
 type state struct {
 	opaque  bool
+	socket  bool // switched to a WebSocket
 	ended   bool
 	final   bool
 	bodyEnd [2]bool
@@ -143,7 +144,7 @@ func check(t *testing.T, s *script, events []flow.Event) {
 			fail("after the end")
 		case e.Kind == flow.Mark, e.Kind == flow.Raw:
 			continue
-		case e.Kind != flow.End && x.opaque != (e.Kind == flow.Message):
+		case e.Kind != flow.End && x.opaque != (e.Kind == flow.Message) && !(x.socket && e.Kind == flow.Message):
 			fail("of another kind of flow")
 		}
 		if x.opaque {
@@ -176,6 +177,7 @@ func (x *state) step(e flow.Event, passed *[2]int64) string {
 			return "a head after the final one"
 		}
 		x.final = e.Kind == flow.Response
+		x.socket = e.Head.Protocol == "websocket"
 	case flow.Body, flow.StreamEvent:
 		if x.bodyEnd[side] || side == flow.Server && !x.final {
 			return "a body without its head"
@@ -201,6 +203,18 @@ func (x *state) step(e flow.Event, passed *[2]int64) string {
 		}
 		if e.Ended.Encoding == "" && sha256.Sum256(x.data[side]) != e.Ended.SHA256 {
 			return "another hash than of what was handed over"
+		}
+	case flow.Message:
+		switch {
+		case !x.bodyEnd[flow.Client] || !x.bodyEnd[flow.Server]:
+			return "a message before the heads' bodies ended"
+		case e.Opcode == 0 || int64(len(e.Data)) > e.Size:
+			return "no whole message"
+		case e.HasSum && int64(len(e.Data)) == e.Size && sha256.Sum256(e.Data) != e.SHA256:
+			return "another hash than of the message"
+		}
+		if !e.Compressed {
+			passed[side] += e.Size
 		}
 	case flow.End:
 		if !x.bodyEnd[flow.Client] || x.final != x.bodyEnd[flow.Server] {

@@ -230,25 +230,27 @@ func (in *direction) response(at time.Time, h *flow.Head, odd oddities, block []
 	if f.kind != frameNone {
 		setFraming(x.req, h)
 	}
+	switched := h.Status == 101 || x.upgrade == "connect" && h.Status < 300
+	if h.Status == 101 && (x.upgrade == "" || count(h, "Upgrade") > 0 && x.upgrade != "connect") {
+		x.upgrade = upgradeReason(h)
+	}
+	if switched && in.d.opensWebSocket(x) {
+		h.Protocol, h.Streaming = protocolWebSocket, true
+	}
 	x.decided = true
 	in.d.emit(e)
 	in.d.raw(x, in.side, in.since, block)
 	(odd | f.odd).each(func(code, text string) { x.mark(in.side, at, flow.AtUpstream, code, text) })
-	switch {
-	case h.Status == 101 && x.upgrade == "":
-		x.upgrade = upgradeReason(h)
-	case h.Status == 101 && count(h, "Upgrade") > 0 && x.upgrade != "connect":
-		x.upgrade = upgradeReason(h)
-	case h.Status != 101 && (x.upgrade != "connect" || h.Status >= 300):
+	if !switched {
 		in.content(at, h, f)
 		return
 	}
-	in.d.upgrade(at, x)
+	in.d.upgrade(at, x, h)
 }
 
-// upgrade ends x, which switched protocols, and lets both directions go on as
-// what it switched to.
-func (d *Decoder) upgrade(at time.Time, x *exchange) {
+// upgrade ends x, which the answer h made switch protocols, and lets both
+// directions go on as what it switched to. A WebSocket goes on as part of x.
+func (d *Decoder) upgrade(at time.Time, x *exchange, h *flow.Head) {
 	client, server := &d.dirs[flow.Client], &d.dirs[flow.Server]
 	client.wait = false
 	server.body = newBody(x, flow.Server, nil, nil)
@@ -258,13 +260,20 @@ func (d *Decoder) upgrade(at time.Time, x *exchange) {
 		client.endBody(at, true, nil)
 		y.over(flow.Client, at, &flow.Error{Where: flow.AtUpstream, Code: flow.CodeTruncated, Message: "the server switched protocols before the request was complete"})
 	}
-	x.over(flow.Server, at, nil)
-	d.mute(at, &flow.Error{Where: flow.AtUpstream, Code: flow.CodeMalformed, Message: "the server had switched protocols"})
-	if x.upgrade == "connect" {
-		d.enter(x.req)
-		return
+	if h.Protocol == protocolWebSocket {
+		d.dequeue(x)
+	} else {
+		x.over(flow.Server, at, nil)
 	}
-	d.switchTo(x.upgrade)
+	d.mute(at, &flow.Error{Where: flow.AtUpstream, Code: flow.CodeMalformed, Message: "the server had switched protocols"})
+	switch {
+	case x.upgrade == "connect":
+		d.enter(x.req)
+	case h.Protocol == protocolWebSocket:
+		d.become(at, newWebSocketConn(x, h))
+	default:
+		d.switchTo(x.upgrade)
+	}
 }
 
 // enter begins anew inside the tunnel that the request h made.

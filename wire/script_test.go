@@ -147,7 +147,7 @@ func show(events []flow.Event) string {
 			fmt.Fprintf(&b, " %q", e.Data)
 		}
 		if e.Kind == flow.Message {
-			fmt.Fprintf(&b, " size=%d", e.Size)
+			showMessage(&b, e)
 		}
 		if x := e.Ended; x != nil {
 			fmt.Fprintf(&b, " size=%d sha256=%x decoded=%d kept=%d", x.Size, x.SHA256[:4], x.Decoded, x.Kept)
@@ -170,10 +170,26 @@ func show(events []flow.Event) string {
 		}
 		if e.Error != nil {
 			fmt.Fprintf(&b, " %s %s: %s", e.Error.Where, e.Error.Code, e.Error.Message)
+			if e.Error.Detail != "" {
+				fmt.Fprintf(&b, " (%s)", e.Error.Detail)
+			}
 		}
 		b.WriteByte('\n')
 	}
 	return b.String()
+}
+
+func showMessage(b *strings.Builder, e flow.Event) {
+	fmt.Fprintf(b, " size=%d", e.Size)
+	if e.Opcode != 0 {
+		fmt.Fprintf(b, " opcode=%d", e.Opcode)
+	}
+	if e.Compressed {
+		b.WriteString(" deflated")
+	}
+	if e.HasSum {
+		fmt.Fprintf(b, " sha256=%x", e.SHA256[:4])
+	}
 }
 
 // rawOf returns what events say of the wire form of each flow.
