@@ -334,10 +334,17 @@ func statusOf(x *flow.Exchange) cell {
 	case x.Response != nil && x.Response.Head != nil:
 		code := x.Response.Head.Status
 		st := map[int]style{1: cyan, 2: green, 3: cyan, 4: yellow, 5: red}[code/100]
+		text := fmt.Sprint(code)
+		if g := x.Response.GRPC(); g != nil {
+			text += fmt.Sprintf(" grpc %d", g.Code)
+			if g.Code != 0 {
+				st = yellow
+			}
+		}
 		if x.State == flow.StateFailed {
 			st = red
 		}
-		return cell{fmt.Sprint(code), st}
+		return cell{text, st}
 	case x.State == flow.StateFailed:
 		return cell{"failed", red}
 	case x.State == flow.StateOpen:
@@ -356,11 +363,15 @@ func noteOf(x *flow.Exchange) string {
 	if e == nil && len(x.Marks) > 0 {
 		e = x.Marks[len(x.Marks)-1].Error
 	}
-	switch {
-	case e == nil:
+	if e == nil {
 		return ""
-	case e.Hint == "":
-		return e.Message
 	}
-	return e.Message + " (" + e.Hint + ")"
+	note := e.Message
+	if !strings.Contains(note, e.Detail) {
+		note += ": " + e.Detail
+	}
+	if e.Hint != "" {
+		note += " (" + e.Hint + ")"
+	}
+	return note
 }

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"path"
 	"strconv"
 	"strings"
 	"time"
@@ -24,6 +23,7 @@ type showOptions struct {
 	json         bool
 	requestBody  bool
 	responseBody bool
+	raw          string
 	session      string
 }
 
@@ -31,12 +31,16 @@ func newFlowsShowCommand() *cobra.Command {
 	var o showOptions
 	cmd := &cobra.Command{
 		Use:   "show ID",
-		Short: "Show one flow: for reading, as JSON, or one body",
-		Long: `Show one flow: for reading, as JSON with bodies and messages, or exactly one
-decoded body.
+		Short: "Show one flow: for reading, as JSON, one body, or the bytes on the wire",
+		Long: `Show one flow: for reading, as JSON with bodies and messages, exactly one decoded
+body, or exactly the bytes of the exchange as they were on the wire.
 
 ID is the number that the list shows, SESSION/NUMBER, or last (or -1) for the
-newest flow.`,
+newest flow.
+
+--raw prints the bytes of the request, then those of the answer: heads, chunks,
+HTTP/2 frames and WebSocket frames as they passed. They are recorded with
+'trace run --inspect --keep-secrets' only, since no secret in them is redacted.`,
 	}
 	id := lastFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -53,13 +57,15 @@ newest flow.`,
 	f.BoolVar(&o.json, "json", false, "print JSON, with bodies and messages")
 	f.BoolVar(&o.requestBody, "request-body", false, "print exactly the decoded body of the request")
 	f.BoolVar(&o.responseBody, "response-body", false, "print exactly the decoded body of the answer")
+	f.StringVar(&o.raw, "raw", "", "print exactly the bytes on the wire: request, response or `both`")
+	f.Lookup("raw").NoOptDefVal = rawBoth
 	f.StringVar(&o.session, "session", "", "read the session with this `ID, NAME or FILE`")
 	return cmd
 }
 
 func (o *showOptions) run(arg string, w *terminal, stderr io.Writer) error {
-	if o.requestBody && o.responseBody || o.json && (o.requestBody || o.responseBody) {
-		return usageError{errors.New("--json, --request-body and --response-body exclude each other")}
+	if err := o.check(); err != nil {
+		return usageError{err}
 	}
 	r, id, err := openFlow(arg, o.session)
 	if err != nil {
@@ -71,6 +77,8 @@ func (o *showOptions) run(arg string, w *terminal, stderr io.Writer) error {
 		return writeBody(w, stderr, r, id, flow.Client)
 	case o.responseBody:
 		return writeBody(w, stderr, r, id, flow.Server)
+	case o.raw != "":
+		return writeRaw(w, stderr, r, id, o.raw)
 	}
 	d, err := r.Detail(id)
 	if err != nil {
@@ -84,6 +92,23 @@ func (o *showOptions) run(arg string, w *terminal, stderr io.Writer) error {
 		return writeJSON(w, text)
 	}
 	return writeDetail(w, d)
+}
+
+// check reports flags that make no sense, or none together.
+func (o *showOptions) check() error {
+	n := 0
+	for _, given := range []bool{o.json, o.requestBody, o.responseBody, o.raw != ""} {
+		if given {
+			n++
+		}
+	}
+	if n > 1 {
+		return errors.New("--json, --request-body, --response-body and --raw exclude each other")
+	}
+	if o.raw != "" && rawSides[o.raw] == nil {
+		return fmt.Errorf("--raw=%s: want request, response or both", printable(o.raw))
+	}
+	return nil
 }
 
 // writeBody prints exactly one decoded body. A terminal, which would obey what
@@ -129,7 +154,7 @@ func writeDetail(w *terminal, d *flow.Detail) error {
 	p.overview(&d.Exchange)
 	switch {
 	case d.Request != nil:
-		p.part("Request", "request", &d.Exchange, d.Request, d.RequestBody)
+		p.request(d)
 		p.response(d)
 	case d.DNS != nil:
 		p.dns(d.DNS)
@@ -185,19 +210,19 @@ func (p *printer) overview(x *flow.Exchange) {
 	if proc := c.Process; proc != nil {
 		p.fact("process", strings.TrimSpace(processText(proc)+" "+strings.Join(proc.Argv, " ")))
 	}
+	p.fact("protocol", protocolText(x))
 	p.fact("connection", connText(x))
-	p.fact("child", tlsText(&c.Child, ""))
-	p.fact("server", tlsText(&c.Upstream, c.Upstream.Verdict))
+	p.tls(c)
 	p.fact("timings", timingsText(x))
 	if e := x.Error; e != nil {
-		p.fact("error", fmt.Sprintf("%s (%s, %s)", e.Message, e.Where, e.Code))
+		p.fact("error", errorText(e))
 		p.fact("hint", e.Hint)
 	}
 	for _, n := range x.Marks {
 		if n.Error == nil || x.Error != nil && *n.Error == *x.Error {
 			continue
 		}
-		p.fact("note", fmt.Sprintf("%s (%s, %s)", n.Error.Message, n.Error.Where, n.Error.Code))
+		p.fact("note", errorText(n.Error))
 		p.fact("hint", n.Error.Hint)
 	}
 	if x.Redacted > 0 {
@@ -209,6 +234,65 @@ func (p *printer) overview(x *flow.Exchange) {
 func w1(w *terminal, s string) string {
 	if w.tty {
 		return printable(s)
+	}
+	return s
+}
+
+// errorText says what went wrong, and in which words of scripts and of the
+// protocol.
+func errorText(e *flow.Error) string {
+	words := []string{string(e.Where), e.Code}
+	if e.Detail != "" {
+		words = append(words, e.Detail)
+	}
+	return fmt.Sprintf("%s (%s)", e.Message, strings.Join(words, ", "))
+}
+
+// protocolText says what was spoken, where that is not plain HTTP/1.
+func protocolText(x *flow.Exchange) string {
+	var facts []string
+	add := func(s string) { facts = append(facts, s) }
+	if x.Request == nil || x.Request.Head == nil {
+		return x.Conn.Protocol
+	}
+	h := x.Request.Head
+	if h.Stream != 0 {
+		add(fmt.Sprintf("HTTP/2, stream %d", h.Stream))
+	}
+	if h.Authority != "" && !strings.EqualFold(h.Authority, hostPort(h)) {
+		add(":authority " + h.Authority)
+	}
+	if x.IsWebSocket() {
+		add("websocket")
+		for _, name := range []string{"Sec-WebSocket-Protocol", "Sec-WebSocket-Extensions"} {
+			if v := x.Response.Head.Get(name); v != "" {
+				add(v)
+			}
+		}
+	} else if h.Protocol != "" {
+		add(":protocol " + h.Protocol)
+	}
+	if framing := cmp.Or(framingOf(x.Request), framingOf(x.Response)); framing != "" && framing != flow.FramingSSE {
+		add(framing)
+	}
+	if g := x.Response.GRPC(); g != nil {
+		add(grpcText(g))
+	}
+	return strings.Join(facts, ", ")
+}
+
+func framingOf(p *flow.Part) string {
+	if p == nil || p.Head == nil {
+		return ""
+	}
+	return p.Head.Framing
+}
+
+// grpcText writes out how a gRPC call ended.
+func grpcText(g *flow.GRPCStatus) string {
+	s := strings.TrimSpace(fmt.Sprintf("status %d %s", g.Code, g.Name()))
+	if g.Message != "" {
+		s += ": " + g.Message
 	}
 	return s
 }
@@ -243,22 +327,6 @@ func connText(x *flow.Exchange) string {
 	return s
 }
 
-func tlsText(t *flow.TLS, verdict string) string {
-	if t.Version == "" && verdict == "" && t.SNI == "" {
-		return ""
-	}
-	var facts []string
-	for _, f := range [][2]string{{"TLS ", t.Version}, {"", t.Cipher}, {"alpn ", t.ALPN}, {"sni ", t.SNI}, {"certificate ", verdict}} {
-		if f[1] != "" {
-			facts = append(facts, f[0]+f[1])
-		}
-	}
-	if t.Resumed {
-		facts = append(facts, "resumed")
-	}
-	return strings.Join(facts, ", ")
-}
-
 func timingsText(x *flow.Exchange) string {
 	t := x.Timings()
 	var facts []string
@@ -278,14 +346,7 @@ func processText(p *flow.Process) string {
 	if p == nil {
 		return ""
 	}
-	name := p.Exe
-	if name == "" && len(p.Argv) > 0 {
-		name = p.Argv[0]
-	}
-	if name == "" {
-		return fmt.Sprintf("[%d]", p.PID)
-	}
-	return fmt.Sprintf("%s[%d]", path.Base(name), p.PID)
+	return fmt.Sprintf("%s[%d]", p.Name(), p.PID)
 }
 
 // hostPort returns the host of a request, with the port where it is not the

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -27,27 +28,27 @@ func (p *printer) part(title, flag string, x *flow.Exchange, part *flow.Part, bo
 	p.body(body, fmt.Sprintf("trace flows show %s/%d --%s-body", x.Session, x.ID, flag))
 }
 
+// request prints the request. Events of it stand with those of the answer.
+func (p *printer) request(d *flow.Detail) {
+	body := d.RequestBody
+	if slices.ContainsFunc(d.Events, func(e flow.Piece) bool { return e.Side == flow.Client }) {
+		body = nil
+	}
+	p.part("Request", "request", &d.Exchange, d.Request, body)
+}
+
 func (p *printer) response(d *flow.Detail) {
 	if d.Response == nil {
 		p.line("")
 		p.line("%s", p.w.paint(bold, map[bool]string{true: "No answer", false: "No answer yet"}[ended(&d.Exchange)]))
-		return
-	}
-	if len(d.Events) == 0 {
-		p.part("Response", "response", &d.Exchange, d.Response, d.ResponseBody)
-		return
-	}
-	p.line("")
-	p.line("%s%s", p.w.paint(bold, "Response"), p.w.paint(faint, bodyFacts(d.Response)))
-	p.head(d.Response)
-	p.line("")
-	for i := range d.Events {
-		if p.w.tty && i == maxEventLines {
-			p.line("%s", p.w.paint(faint, fmt.Sprintf("… %d more: trace flows show %s/%d --response-body", len(d.Events)-i, d.Session, d.ID)))
-			break
+	} else {
+		body := d.ResponseBody
+		if len(d.Events) > 0 {
+			body = nil
 		}
-		p.event(&d.Exchange, &d.Events[i])
+		p.part("Response", "response", &d.Exchange, d.Response, body)
 	}
+	p.events(d)
 }
 
 // bodyFacts says in brackets what is known of a body.
@@ -155,44 +156,4 @@ func begin(text string) (string, int) {
 		}
 	}
 	return text[:end], len(text) - end
-}
-
-// event prints one event of a stream, on one line.
-func (p *printer) event(x *flow.Exchange, piece *flow.Piece) {
-	e := flow.ParseSSE(piece.Data)
-	if !e.Dispatched {
-		return
-	}
-	name := e.Event
-	if name == "" {
-		name = "message"
-	}
-	p.line("%s", p.w.fit(pad("+"+tookText(max(0, piece.At.Sub(x.Started))), 9, false)+" "+printable(name)+"  "+printable(e.Data)))
-}
-
-// messages prints the messages of a websocket, or the bytes of an opaque
-// connection.
-func (p *printer) messages(d *flow.Detail) {
-	p.line("")
-	title := "Messages"
-	if d.Kind != flow.KindWebSocket {
-		title = fmt.Sprintf("Bytes (%s sent, %s received)", bytesText(d.Conn.Sent), bytesText(d.Conn.Received))
-	}
-	p.line("%s", p.w.paint(bold, title))
-	for i := range d.Messages {
-		if p.w.tty && i == maxEventLines {
-			p.line("%s", p.w.paint(faint, fmt.Sprintf("… %d more: trace flows show %s/%d --json", len(d.Messages)-i, d.Session, d.ID)))
-			break
-		}
-		p.message(&d.Exchange, &d.Messages[i])
-	}
-}
-
-func (p *printer) message(x *flow.Exchange, m *flow.Piece) {
-	text := string(m.Data)
-	if !p.w.tty && len(text) > 1024 {
-		text = text[:1024] // bytes of unknown protocols help nobody by the megabyte
-	}
-	p.line("%s", p.w.fit(fmt.Sprintf("%s %s %6s  %s", pad("+"+tookText(max(0, m.At.Sub(x.Started))), 9, false),
-		pad(m.Side.Dir(), 8, false), sizeText(m.Size), printable(text))))
 }

@@ -197,7 +197,7 @@ func (t *flowTail) response(x *flow.Exchange) {
 // may be the beginning of a secret waits for it, and so do those behind it.
 func (t *flowTail) piece(x *flow.Exchange, p *flow.Piece) {
 	for i := range t.held {
-		if t.held[i].Index == p.Index {
+		if t.held[i].Index == p.Index && t.held[i].Side == p.Side {
 			t.held[i] = *p
 			t.release(x, false)
 			return
@@ -209,7 +209,7 @@ func (t *flowTail) piece(x *flow.Exchange, p *flow.Piece) {
 
 func (t *flowTail) release(x *flow.Exchange, all bool) {
 	for len(t.held) > 0 && (all || !t.held[0].Partial) {
-		if x.Kind == flow.KindHTTP {
+		if x.Request != nil && !x.IsWebSocket() {
 			t.event(x, &t.held[0])
 		} else {
 			t.message(x, &t.held[0])

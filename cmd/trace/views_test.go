@@ -123,7 +123,8 @@ func TestShowText(t *testing.T) {
 	json.Marks = []flow.Note{{At: epoch, Error: &flow.Error{Where: flow.AtDecode, Code: flow.CodeLimit, Message: "a limit", Hint: "raise it"}}}
 	json.Redacted = 1
 	stream := &flow.Detail{Exchange: *xs[0], Events: []flow.Piece{
-		{At: later(402), Data: []byte("event: delta\ndata: {\"text\":\"a\u202eb\"}\n\n")}, {At: later(403), Data: []byte(": ping\n\n")}, {At: later(450), Data: []byte("data: [DONE]\n\n")},
+		{At: later(402), Side: flow.Server, Data: []byte("event: delta\ndata: {\"text\":\"a\u202eb\"}\n\n")},
+		{At: later(403), Side: flow.Server, Data: []byte(": ping\n\n")}, {At: later(450), Side: flow.Server, Data: []byte("data: [DONE]\n\n")},
 	}}
 	binary := &flow.Detail{Exchange: *xs[2], ResponseBody: []byte{0xff, 0xd8, 0}}
 	opaque := &flow.Detail{Exchange: *xs[4], Messages: []flow.Piece{
@@ -152,7 +153,7 @@ func TestShowIsBoundedOnTerminals(t *testing.T) {
 	d := &flow.Detail{Exchange: *sampleFlow(1, "GET", "h", "/", 200), ResponseBody: []byte(strings.Repeat("line\n", 5000))}
 	stream := &flow.Detail{Exchange: d.Exchange}
 	for i := range 1000 {
-		stream.Events = append(stream.Events, flow.Piece{Index: i, At: epoch, Data: []byte("data: x\n\n")})
+		stream.Events = append(stream.Events, flow.Piece{Index: i, At: epoch, Side: flow.Server, Data: []byte("data: x\n\n")})
 	}
 	for name, d := range map[string]*flow.Detail{"body": d, "events": stream} {
 		w, out := screen(80, false)
