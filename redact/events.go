@@ -16,6 +16,7 @@ type Out struct {
 	Raw     []byte // the block; not changed later
 	N       int    // places replaced that no earlier Out of this Index counted
 	Partial bool   // its end is held back; a later Out of the same Index has all
+	Changed bool   // it is not what was handed over, apart from what is held back
 }
 
 // Events is the state of one event stream.
@@ -85,7 +86,7 @@ func (r *record) out() Out {
 		}
 	}
 	raw, n := apply(r.raw, normalize(spans))
-	o := Out{Index: r.index, Raw: raw, N: max(0, n-r.told), Partial: r.pending > 0}
+	o := Out{Index: r.index, Raw: raw, N: max(0, n-r.told), Partial: r.pending > 0, Changed: len(r.edits) > 0}
 	r.told = max(n, r.told)
 	return o
 }

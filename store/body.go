@@ -25,6 +25,7 @@ type inbody struct {
 	size    int64  // bytes in spans
 	at      int64  // bytes cut ever
 	touched time.Time
+	headed  bool // of the wire form: its first head has been cut off
 }
 
 // A segment is a committed part of a body: rows of the table body.
@@ -40,13 +41,8 @@ type segment struct {
 
 // body takes in a piece of a decoded body.
 func (w *writer) body(l *live, e *flow.Event) {
-	if e.Side == flow.Server && l.gate != nil { // between events
-		out, n := w.gate.body("text/event-stream", e.Data)
-		p := &piece{idx: l.events.next, at: micros(e.At), flags: fromServer | isPlain, data: append([]byte(nil), out...)}
-		l.x.Redacted += n
-		l.changed[flow.Server] += n
-		w.push(l, &l.events, p)
-		w.row(l, p)
+	if st := l.streams[e.Side]; st != nil {
+		w.between(l, st, e)
 		return
 	}
 	b := &l.bodies[e.Side]
@@ -73,15 +69,19 @@ func (w *writer) body(l *live, e *flow.Event) {
 	b.touched = time.Now()
 	w.slow[l] = true
 	if len(b.pend) >= blockBody {
-		w.cut(l, e.Side, false)
+		w.cut(l, int(e.Side), false)
 	}
 }
 
-func (l *live) contentType(s flow.Side) string {
-	p := l.x.Request
+func (l *live) part(s flow.Side) *flow.Part {
 	if s == flow.Server {
-		p = l.x.Response
+		return l.x.Response
 	}
+	return l.x.Request
+}
+
+func (l *live) contentType(s flow.Side) string {
+	p := l.part(s)
 	if p == nil {
 		return ""
 	}
@@ -102,15 +102,15 @@ func (w *writer) stream(l *live, side flow.Side) {
 
 // cut makes chunks of what a body has gathered, and a segment when there are
 // enough of them, or when last is set.
-func (w *writer) cut(l *live, side flow.Side, last bool) {
-	b := &l.bodies[side]
+func (w *writer) cut(l *live, part int, last bool) {
+	b := &l.bodies[part]
 	var n int
 	b.spans, n = w.chunks.add(b.spans, b.pend, b.at, last)
 	b.pend = b.pend[:copy(b.pend, b.pend[n:])]
 	b.at += int64(n)
 	b.size += int64(n)
 	if b.size >= segmentBody || last && b.size > 0 {
-		w.segment(&segment{l: l, part: int(side), size: b.size, spans: b.spans})
+		w.segment(&segment{l: l, part: part, size: b.size, spans: b.spans})
 		b.spans, b.size = nil, 0
 	}
 	if len(b.pend) == 0 {
@@ -131,8 +131,8 @@ func (w *writer) segment(s *segment) {
 func (w *writer) settleSlow(now time.Time) {
 	for l := range w.slow {
 		still := false
-		for side := range l.bodies {
-			b := &l.bodies[side]
+		for part := range l.bodies {
+			b := &l.bodies[part]
 			if b.whole || len(b.pend)+len(b.spans) == 0 {
 				continue
 			}
@@ -140,7 +140,7 @@ func (w *writer) settleSlow(now time.Time) {
 				still = true
 				continue
 			}
-			w.cut(l, flow.Side(side), true)
+			w.cut(l, part, true)
 		}
 		if !still {
 			delete(w.slow, l)
@@ -149,13 +149,9 @@ func (w *writer) settleSlow(now time.Time) {
 }
 
 // finishBody puts what is left of a body into the file.
-func (w *writer) finishBody(l *live, side flow.Side) {
-	if side == flow.Server && l.gate != nil {
-		w.outs(l, l.gate.close())
-		for _, p := range l.events.ps {
-			p.flags &^= isPartial
-		}
-		w.compact(l, &l.events, partResponse)
+func (w *writer) finishBody(l *live, side flow.Side, at time.Time) {
+	if st := l.streams[side]; st != nil {
+		w.finishStream(l, st, at)
 	}
 	b := &l.bodies[side]
 	if !b.begun {
@@ -173,13 +169,13 @@ func (w *writer) finishBody(l *live, side flow.Side) {
 		l.changed[side] += n
 		l.x.Redacted += n
 	}
-	w.cut(l, side, true)
+	w.cut(l, int(side), true)
 	*b = inbody{at: b.at}
 }
 
 // bodyEnd notes what is known of a body that has ended.
 func (w *writer) bodyEnd(l *live, e *flow.Event) {
-	w.finishBody(l, e.Side)
+	w.finishBody(l, e.Side, e.At)
 	p := l.x.Request
 	if e.Side == flow.Server {
 		if l.x.Response == nil {
@@ -199,64 +195,4 @@ func (w *writer) bodyEnd(l *live, e *flow.Event) {
 	ended.Truncated = ended.Truncated || l.lost
 	p.Body = &ended
 	p.Withheld = l.changed[e.Side] > 0
-}
-
-// pieceLog holds the events or messages of a flow that stand in tail.
-type pieceLog struct {
-	ps    []*piece
-	bytes int
-	next  int64 // index of the next event or message
-}
-
-func (g *pieceLog) find(idx int64) *piece {
-	for i := len(g.ps) - 1; i >= 0; i-- {
-		if p := g.ps[i]; p.idx == idx && p.flags&isPlain == 0 {
-			return p
-		}
-	}
-	return nil
-}
-
-func (w *writer) push(l *live, g *pieceLog, p *piece) {
-	p.ord = l.pieces
-	l.pieces++
-	g.ps = append(g.ps, p)
-	g.bytes += len(p.data)
-}
-
-// row queues the present state of p for tail.
-func (w *writer) row(l *live, p *piece) {
-	l.seq++
-	p.seq = l.seq
-	w.ops.tails = append(w.ops.tails, tailRow{l, p, p.seq})
-}
-
-// compact moves pieces from tail into a segment of the body, up to the first
-// whose end is held back.
-func (w *writer) compact(l *live, g *pieceLog, part int) {
-	n := 0
-	var raw []byte
-	for n < len(g.ps) && g.ps[n].flags&isPartial == 0 {
-		raw = append(raw, g.ps[n].data...)
-		n++
-	}
-	if n == 0 {
-		return
-	}
-	done := g.ps[:n]
-	s := &segment{l: l, part: part, first: done[0].idx, size: int64(len(raw))}
-	s.times = squeeze(w.chunks.enc, appendTimes(nil, done))
-	s.spans, _ = w.chunks.add(nil, raw, 0, true)
-	for _, p := range done {
-		if p.flags&isPlain == 0 {
-			s.count++
-		}
-		p.gone = true
-	}
-	w.segment(s)
-	if l.tailed {
-		w.ops.drops = append(w.ops.drops, drop{l, done[0].ord, done[n-1].ord})
-	}
-	g.ps = append([]*piece(nil), g.ps[n:]...)
-	g.bytes -= len(raw)
 }

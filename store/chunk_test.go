@@ -96,19 +96,20 @@ func TestTimes(t *testing.T) {
 		var body []byte
 		var idx int64
 		for range rapid.IntRange(0, 30).Draw(t, "n") {
-			p := &piece{idx: idx, at: rapid.Int64Range(0, 1<<50).Draw(t, "at"), flags: byte(rapid.IntRange(0, 15).Draw(t, "flags")) &^ isPartial,
+			p := &piece{idx: idx, at: rapid.Int64Range(0, 1<<50).Draw(t, "at"), flags: byte(rapid.IntRange(0, 31).Draw(t, "flags")) &^ isPartial,
 				data: rapid.SliceOfN(rapid.Byte(), 0, 40).Draw(t, "data")}
 			if p.flags&isMessage != 0 {
 				p.opcode, p.size = rapid.Byte().Draw(t, "opcode"), rapid.Int64Range(0, 1<<40).Draw(t, "size")
 				p.sum = rapid.SliceOfN(rapid.Byte(), 32, 32).Draw(t, "sum")
 			}
 			if p.flags&isPlain == 0 {
-				idx++
+				p.idx += rapid.Int64Range(0, 3).Draw(t, "gap")
+				idx = p.idx + 1
 			}
 			body = append(body, p.data...)
 			ps = append(ps, p)
 		}
-		got, err := parseTimes(appendTimes(nil, ps), body, 0)
+		got, err := parseTimes(appendTimes(nil, ps, 0), body, 0)
 		if err != nil || len(got) != len(ps) {
 			t.Fatalf("%d pieces, %v", len(got), err)
 		}

@@ -31,7 +31,8 @@ type tailRow struct {
 // drop deletes the rows of tail of some pieces.
 type drop struct {
 	l           *live
-	first, last int64
+	part        int
+	first, last int64 // by ord
 }
 
 type note struct {
@@ -130,7 +131,14 @@ func (w *writer) write() (fresh []*live, err error) {
 
 func (w *writer) writeTail() error {
 	for _, d := range w.ops.drops {
-		if _, err := w.db.exec("DELETE FROM tail WHERE flow=? AND ord BETWEEN ? AND ?", d.l.x.ID, d.first, d.last); err != nil {
+		mask, flags := int(isMessage|fromServer), 0
+		switch d.part {
+		case partResponse:
+			flags = fromServer
+		case partMessages:
+			mask, flags = isMessage, isMessage
+		}
+		if _, err := w.db.exec("DELETE FROM tail WHERE flow=? AND ord BETWEEN ? AND ? AND flags&?=?", d.l.x.ID, d.first, d.last, mask, flags); err != nil {
 			return err
 		}
 	}

@@ -44,6 +44,10 @@ type docHead struct {
 	Version   string      `json:"version,omitempty"`
 	Fields    [][2]string `json:"fields,omitempty"`
 	Streaming bool        `json:"streaming,omitempty"`
+	Authority string      `json:"authority,omitempty"`
+	Framing   string      `json:"framing,omitempty"`
+	Protocol  string      `json:"protocol,omitempty"`
+	Stream    int64       `json:"stream,omitempty"`
 }
 
 type docBody struct {
@@ -100,14 +104,16 @@ func fromFields(ps [][2]string) []flow.Field {
 }
 
 func toHead(h *flow.Head) docHead {
-	return docHead{armour(h.Method), armour(h.Target), h.Scheme, armour(h.Host), h.Port, armour(h.Path),
-		h.Status, armour(h.Reason), h.Version, toFields(h.Fields), h.Streaming}
+	return docHead{armour(h.Method), armour(h.Target), armour(h.Scheme), armour(h.Host), h.Port, armour(h.Path),
+		h.Status, armour(h.Reason), h.Version, toFields(h.Fields), h.Streaming,
+		armour(h.Authority), h.Framing, armour(h.Protocol), h.Stream}
 }
 
 func (h *docHead) head() *flow.Head {
-	return &flow.Head{Method: unarmour(h.Method), Target: unarmour(h.Target), Scheme: h.Scheme, Host: unarmour(h.Host),
+	return &flow.Head{Method: unarmour(h.Method), Target: unarmour(h.Target), Scheme: unarmour(h.Scheme), Host: unarmour(h.Host),
 		Port: h.Port, Path: unarmour(h.Path), Status: h.Status, Reason: unarmour(h.Reason), Version: h.Version,
-		Fields: fromFields(h.Fields), Streaming: h.Streaming}
+		Fields: fromFields(h.Fields), Streaming: h.Streaming,
+		Authority: unarmour(h.Authority), Framing: h.Framing, Protocol: unarmour(h.Protocol), Stream: h.Stream}
 }
 
 func toPart(p *flow.Part) *docPart {

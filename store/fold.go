@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"trace/flow"
-	"trace/redact"
 )
 
 // connState is a connection that may still change.
@@ -26,20 +25,19 @@ type live struct {
 	x        flow.Exchange
 	conn     *connState
 	dirty    bool
-	inserted bool  // it has its row and its id
-	tailed   bool  // it has rows in tail
-	lost     bool  // something of it was not recorded
-	revved   int64 // number of the burst that its row carries
-	pieces   int64
-	seq      int64    // of rows in tail
-	segments [3]int64 // written so far, by part
-	bodies   [2]inbody
-	changed  [2]int // places that redaction replaced, by side
-	gate     *eventGate
+	inserted bool         // it has its row and its id
+	tailed   bool         // it has rows in tail
+	lost     bool         // something of it was not recorded
+	revved   int64        // number of the burst that its row carries
+	seq      int64        // of rows in tail
+	segments [parts]int64 // written so far
+	bodies   [parts]inbody
+	changed  [2]int          // places that redaction replaced, by side
+	streams  [2]*eventStream // bodies that are event streams, by side
+	event    int64           // index of the next event
 	opaque   [2]*streamGate
-	reason   string // why it is not decoded
-	events   pieceLog
 	messages pieceLog
+	reason   string // why it is not decoded
 }
 
 // apply folds one event into the state.
@@ -76,7 +74,7 @@ func (w *writer) bearable(e *flow.Event) bool {
 		if w.conns[e.Conn] != nil {
 			return true
 		}
-	case flow.Body, flow.StreamEvent, flow.Message:
+	case flow.Body, flow.StreamEvent, flow.Message, flow.Raw:
 		if c := w.conns[e.Conn]; c != nil && c.open[e.Flow] != nil {
 			c.open[e.Flow].lost = true
 		}
@@ -202,6 +200,9 @@ func (w *writer) proceed(l *live, e *flow.Event) {
 		l.x.Response = w.part(l, e.Head, true)
 		l.x.Response.Informational = early
 		l.x.Responded = e.At
+		if e.Head != nil && e.Head.Protocol == "websocket" {
+			l.x.Kind = flow.KindWebSocket
+		}
 	case flow.Informational:
 		if l.x.Response == nil {
 			l.x.Response = &flow.Part{}
@@ -217,6 +218,9 @@ func (w *writer) proceed(l *live, e *flow.Event) {
 		return
 	case flow.Message:
 		w.message(l, e)
+		return
+	case flow.Raw:
+		w.raw(l, e)
 		return
 	case flow.BodyEnd:
 		w.bodyEnd(l, e)
@@ -245,9 +249,10 @@ func (w *writer) mark(e *flow.Event) {
 
 // end closes a flow.
 func (w *writer) end(l *live, at time.Time, fault *flow.Error) {
-	w.finishBody(l, flow.Client)
-	w.finishBody(l, flow.Server)
+	w.finishBody(l, flow.Client, at)
+	w.finishBody(l, flow.Server, at)
 	w.finishMessages(l, micros(at))
+	w.finishRaw(l)
 	l.x.Ended = at
 	l.x.State = flow.StateComplete
 	if fault != nil {
@@ -294,104 +299,5 @@ func (w *writer) touchConn(c *connState) {
 	if !c.dirty {
 		c.dirty = true
 		w.ops.conns = append(w.ops.conns, c)
-	}
-}
-
-// message takes in a message of a websocket or a piece of opaque bytes.
-func (w *writer) message(l *live, e *flow.Event) {
-	if l.x.Kind == flow.KindHTTP {
-		l.x.Kind = flow.KindWebSocket
-		w.touch(l)
-	}
-	p := &piece{idx: l.messages.next, at: micros(e.At), flags: isMessage | sideFlag(e.Side), opcode: e.Opcode, size: e.Size}
-	l.messages.next++
-	var out []byte
-	n := 0
-	if l.x.Kind == flow.KindTCP {
-		if l.opaque[e.Side] == nil {
-			l.opaque[e.Side] = w.gate.stream("")
-		}
-		out, n = l.opaque[e.Side].write(e.Data)
-	} else {
-		out, n = w.gate.body("", e.Data)
-	}
-	p.data = append([]byte(nil), out...)
-	if n > 0 {
-		l.x.Redacted += n
-		l.changed[e.Side] += n
-		w.touch(l)
-	} else if e.HasSum {
-		p.sum = append([]byte(nil), e.SHA256[:]...)
-	}
-	w.push(l, &l.messages, p)
-	w.row(l, p)
-	if l.messages.bytes >= segmentLive {
-		w.compact(l, &l.messages, partMessages)
-	}
-}
-
-// finishMessages writes what redaction still held of opaque bytes, and moves
-// all messages out of tail.
-func (w *writer) finishMessages(l *live, at int64) {
-	for side, sg := range l.opaque {
-		out, n := sg.close()
-		if len(out) > 0 {
-			p := &piece{idx: l.messages.next, at: at, flags: isMessage | sideFlag(flow.Side(side)), data: append([]byte(nil), out...)}
-			l.messages.next++
-			w.push(l, &l.messages, p)
-			w.row(l, p)
-		}
-		l.x.Redacted += n
-		l.opaque[side] = nil
-	}
-	w.compact(l, &l.messages, partMessages)
-}
-
-func sideFlag(s flow.Side) byte {
-	if s == flow.Server {
-		return fromServer
-	}
-	return 0
-}
-
-// streamEvent takes in one event of an event stream.
-func (w *writer) streamEvent(l *live, e *flow.Event) {
-	if l.gate == nil {
-		w.finishBody(l, flow.Server) // bytes before the first event
-		l.gate = w.gate.events()
-		l.x.FirstEvent = e.At
-		w.touch(l)
-	}
-	p := &piece{idx: l.events.next, at: micros(e.At), flags: fromServer | isPartial}
-	l.events.next++
-	w.push(l, &l.events, p)
-	w.outs(l, l.gate.event(e.Data))
-	if p.seq == 0 { // nothing of it is sure yet; that it came is
-		w.row(l, p)
-	}
-	if l.events.bytes >= segmentLive {
-		w.compact(l, &l.events, partResponse)
-	}
-}
-
-// outs writes what redaction let through of events.
-func (w *writer) outs(l *live, outs []redact.Out) {
-	for _, o := range outs {
-		p := l.events.find(int64(o.Index))
-		if p == nil {
-			continue
-		}
-		l.events.bytes += len(o.Raw) - len(p.data)
-		p.data = append([]byte(nil), o.Raw...)
-		p.flags &^= isPartial
-		if o.Partial {
-			p.flags |= isPartial
-		}
-		if o.N > 0 {
-			l.x.Redacted += o.N
-			l.changed[flow.Server] += o.N
-			w.touch(l)
-		}
-		w.row(l, p)
 	}
 }

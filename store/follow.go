@@ -13,7 +13,8 @@ import (
 type Step uint8
 
 // The steps. Those of one flow come in this order: Opened, RequestDone,
-// Responded, Streamed and Noted, Done. Opened and Done come once for every
+// Responded, Streamed and Noted, Done; events of a request may also come
+// before its end and its answer. Opened and Done come once for every
 // flow, also if its run crashed. RequestDone is left out if the answer began
 // before the request had ended; Responded if there was no answer.
 const (
@@ -89,7 +90,7 @@ type followed struct {
 	step    Step
 	late    bool // more of its pieces is to be read
 	notes   int
-	logs    [2]followedLog // events, messages
+	logs    [3]followedLog // by part: events of the request and the answer, messages
 }
 
 type followedLog struct {
@@ -289,14 +290,12 @@ func (f *follower) advance(d *db, id int64, budget *int) error {
 	}
 	x := st.x
 	f.heads(st)
-	for log := range st.logs {
-		if st.late, err = f.stream(d, id, st, log, fresh, budget); err != nil {
-			return err
-		}
-		if st.late {
-			f.late = append(f.late, id)
-			return nil
-		}
+	if st.late, err = f.streams(d, id, st, fresh, budget); err != nil {
+		return err
+	}
+	if st.late {
+		f.late = append(f.late, id)
+		return nil
 	}
 	for ; st.notes < len(x.Marks); st.notes++ {
 		f.out = append(f.out, Change{Step: Noted, Flow: x, Note: &x.Marks[st.notes]})
@@ -400,10 +399,8 @@ func (f *follower) prime(d *db) (err error) {
 		}
 		f.heads(st)
 		st.notes = len(st.x.Marks)
-		for log := range st.logs {
-			if _, err = f.stream(d, id, st, log, true, &budget); err != nil {
-				return err
-			}
+		if _, err = f.streams(d, id, st, true, &budget); err != nil {
+			return err
 		}
 	}
 	f.out = nil

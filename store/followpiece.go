@@ -1,10 +1,27 @@
 package store
 
-// stream tells the pieces of one log of a flow that were not told yet. more
-// tells that the budget ended it.
-func (f *follower) stream(d *db, id int64, st *followed, log int, fresh bool, budget *int) (more bool, err error) {
-	g := &st.logs[log]
-	part := partResponse + log
+import "slices"
+
+// streams tells the pieces of a flow that were not told yet, those of both
+// sides in the order in which they came. more tells that the budget ended it.
+func (f *follower) streams(d *db, id int64, st *followed, fresh bool, budget *int) (more bool, err error) {
+	from := len(f.out)
+	for part := range st.logs {
+		if part == partMessages {
+			slices.SortStableFunc(f.out[from:], func(a, b Change) int { return a.Piece.Index - b.Piece.Index })
+		}
+		late, err := f.stream(d, id, st, part, fresh, budget)
+		if err != nil {
+			return false, err
+		}
+		more = more || late
+	}
+	return more, nil
+}
+
+// stream tells those of one part.
+func (f *follower) stream(d *db, id int64, st *followed, part int, fresh bool, budget *int) (more bool, err error) {
+	g := &st.logs[part]
 	if fresh {
 		from := g.next
 		for i := range g.partial {

@@ -80,7 +80,7 @@ func (g *gate) fault(e *flow.Error) *flow.Error {
 		return e
 	}
 	f := *e
-	f.Message, f.Hint = g.text(e.Message), g.text(e.Hint)
+	f.Message, f.Hint, f.Detail = g.text(e.Message), g.text(e.Hint), g.text(e.Detail)
 	return &f
 }
 
@@ -131,28 +131,60 @@ func (sg *streamGate) close() ([]byte, int) {
 	return sg.s.Close()
 }
 
-// eventGate redacts the events of one stream.
+// eventGate redacts the events of one stream, or the messages of one side.
 type eventGate struct {
 	e    *redact.Events // nil lets everything through
 	next int
+	held map[int]*piece // those that redaction has not done with
 }
 
-func (g *gate) events() *eventGate {
-	if g.r == nil {
-		return &eventGate{}
+// events returns the gate of an event stream of that framing.
+func (g *gate) events(framing, contentType string) *eventGate {
+	eg := &eventGate{held: map[int]*piece{}}
+	if g.r != nil {
+		eg.e = g.r.EventsOf(framing, contentType)
 	}
-	return &eventGate{e: g.r.Events()}
+	return eg
 }
 
-// event takes the raw block of the next event and returns what is to be
-// written: of this event, and of earlier ones whose end was held back.
-func (eg *eventGate) event(raw []byte) []redact.Out {
+// messages returns the gate of one side of a websocket.
+func (g *gate) messages() *eventGate {
+	eg := &eventGate{held: map[int]*piece{}}
+	if g.r != nil {
+		eg.e = g.r.Messages()
+	}
+	return eg
+}
+
+// event takes the bytes of the next event, which p will carry, and returns
+// what is to be written: of this event, and of earlier ones whose end was held
+// back.
+func (eg *eventGate) event(p *piece, raw []byte) []redact.Out {
 	index := eg.next
 	eg.next++
+	eg.held[index] = p
 	if eg.e == nil {
 		return []redact.Out{{Index: index, Raw: raw}}
 	}
 	return eg.e.Event(raw)
+}
+
+// piece returns the piece that o is of.
+func (eg *eventGate) piece(o redact.Out) *piece {
+	p := eg.held[o.Index]
+	if !o.Partial {
+		delete(eg.held, o.Index)
+	}
+	return p
+}
+
+// settle returns the events still held, decided as they stand. The stream goes
+// on.
+func (eg *eventGate) settle() []redact.Out {
+	if eg.e == nil {
+		return nil
+	}
+	return eg.e.Settle()
 }
 
 // close returns what completes the events still held.

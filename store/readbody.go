@@ -31,15 +31,11 @@ func (r *Reader) WriteBody(w io.Writer, id int64, side flow.Side) (n int64, err 
 			if err := exists(d, id); err != nil {
 				return err
 			}
-			err := d.each("SELECT recipe FROM body WHERE flow=? AND part=? ORDER BY seq", []any{id, int(side)}, func(row row) error {
-				spans, err := parseRecipe(row.blob(0))
-				recipes = append(recipes, spans)
-				return err
-			})
-			if err != nil || side == flow.Client {
+			var err error
+			if recipes, err = bodyRecipes(d, id, int(side)); err != nil {
 				return err
 			}
-			ps, err := tailPieces(d, id, 0, partResponse)
+			ps, err := tailPieces(d, id, 0, int(side))
 			for _, p := range ps {
 				rest = append(rest, p.data...)
 			}
@@ -49,7 +45,27 @@ func (r *Reader) WriteBody(w io.Writer, id int64, side flow.Side) (n int64, err 
 	if err != nil {
 		return 0, err
 	}
-	for _, spans := range recipes { // packs never change: no transaction is needed
+	if n, err = r.writeRecipes(w, recipes); err != nil {
+		return n, err
+	}
+	k, err := w.Write(rest)
+	return n + int64(k), err
+}
+
+// bodyRecipes returns the recipes of the segments of a part.
+func bodyRecipes(d *db, id int64, part int) (recipes [][]span, err error) {
+	err = d.each("SELECT recipe FROM body WHERE flow=? AND part=? ORDER BY seq", []any{id, part}, func(row row) error {
+		spans, err := parseRecipe(row.blob(0))
+		recipes = append(recipes, spans)
+		return err
+	})
+	return recipes, err
+}
+
+// writeRecipes writes what recipes yield, one at a time. Packs never change:
+// no transaction is needed.
+func (r *Reader) writeRecipes(w io.Writer, recipes [][]span) (n int64, err error) {
+	for _, spans := range recipes {
 		var p []byte
 		err := r.with(func(d *db) (err error) {
 			p, err = r.read(d, nil, spans)
@@ -64,8 +80,7 @@ func (r *Reader) WriteBody(w io.Writer, id int64, side flow.Side) (n int64, err 
 			return n, err
 		}
 	}
-	k, err := w.Write(rest)
-	return n + int64(k), err
+	return n, nil
 }
 
 func exists(d *db, id int64) error {
@@ -76,37 +91,48 @@ func exists(d *db, id int64) error {
 	return err
 }
 
-// Events returns the events of an event stream in order, also while they
-// come: the last ones may be partial then.
-func (r *Reader) Events(id int64) ([]flow.Piece, error) { return r.pieces(id, partResponse) }
+// Events returns the events of the event streams of both sides in the order in
+// which they came, also while they come: the last ones may be partial then.
+func (r *Reader) Events(id int64) ([]flow.Piece, error) {
+	return r.pieces(id, partRequest, partResponse)
+}
 
 // Messages returns the messages of a websocket, or the pieces of an opaque
 // connection, in order.
 func (r *Reader) Messages(id int64) ([]flow.Piece, error) { return r.pieces(id, partMessages) }
 
-func (r *Reader) pieces(id int64, part int) (out []flow.Piece, err error) {
+func (r *Reader) pieces(id int64, parts ...int) (out []flow.Piece, err error) {
 	err = r.with(func(d *db) error {
 		return d.snapshot(func() error {
 			if err := exists(d, id); err != nil {
 				return err
 			}
-			ps, _, err := r.segments(d, id, part, 0, 0)
-			if err != nil {
-				return err
-			}
-			more, err := tailPieces(d, id, 0, part)
-			if err != nil {
-				return err
-			}
-			for _, p := range append(ps, more...) {
-				if p.flags&isPlain == 0 {
-					out = append(out, p.public())
+			for _, part := range parts {
+				ps, err := r.partPieces(d, id, part)
+				if err != nil {
+					return err
+				}
+				for _, p := range ps {
+					if p.flags&isPlain == 0 {
+						out = append(out, p.public())
+					}
 				}
 			}
 			return nil
 		})
 	})
+	slices.SortStableFunc(out, func(a, b flow.Piece) int { return a.Index - b.Index })
 	return out, err
+}
+
+// partPieces returns all pieces of a part.
+func (r *Reader) partPieces(d *db, id int64, part int) ([]*piece, error) {
+	ps, _, err := r.segments(d, id, part, 0, 0)
+	if err != nil {
+		return nil, err
+	}
+	more, err := tailPieces(d, id, 0, part)
+	return append(ps, more...), err
 }
 
 // segments returns the pieces in the segments of a part, from that on which
@@ -157,7 +183,7 @@ func tailPieces(d *db, id, seq int64, part int) ([]*piece, error) {
 	err := d.each("SELECT seq,ord,idx,at,flags,opcode,size,sum,data FROM tail WHERE flow=? AND seq>? ORDER BY seq", []any{id, seq}, func(r row) error {
 		p := &piece{seq: r.int(0), ord: r.int(1), idx: r.int(2), at: r.int(3), flags: byte(r.int(4)),
 			opcode: uint8(r.int(5)), size: r.int(6), sum: r.blob(7), data: r.blob(8)}
-		if (p.flags&isMessage != 0) == (part == partMessages) {
+		if partOf(p.flags) == part {
 			newest[p.ord] = p
 		}
 		return nil

@@ -10,8 +10,10 @@ import (
 const applicationID = 0x74726163
 
 // schemaVersion is PRAGMA user_version of the files that this package writes
-// and the highest that it reads.
-const schemaVersion = 1
+// and the highest that it reads. It reads all before it. 1 had neither events
+// of requests nor the parts of the wire form, and numbered the pieces of a
+// segment without gaps.
+const schemaVersion = 2
 
 // schema creates the tables. Times are microseconds since 1970 UTC, durations
 // microseconds. What belongs to lists stands in narrow columns; the rest of
@@ -26,8 +28,9 @@ const schemaVersion = 1
 //     wrote the row: the cursors of followers.
 //   - detail: the document of the flow with heads, hashes and marks.
 //   - body: a body in one or more segments. part 0 is the request's, 1 the
-//     answer's, 2 messages. first and count number the events or messages in
-//     the segment, whose lengths and times stand in times.
+//     answer's, 2 messages; 3 is the request as it was on the wire, 4 the
+//     answer. The indexes of the events or messages in the segment lie from
+//     first to before first+count; their lengths and times stand in times.
 //   - pack: new chunks of bodies, compressed together. idx holds length and
 //     hash of each.
 //   - tail: events and messages of flows that still run. The transaction
@@ -61,9 +64,11 @@ CREATE TABLE tail(
 
 // The parts of a flow that have bytes.
 const (
-	partRequest  = 0
+	partRequest  = 0 // those of the bodies are the numbers of their sides
 	partResponse = 1
 	partMessages = 2
+	partRaw      = 3 // and the number of the side
+	parts        = 5
 )
 
 // lay writes the schema, and what fill adds in the same transaction, into the
