@@ -29,6 +29,7 @@ var mayImport = map[string][]string{
 	"netns":          {},
 	"wg":             {},
 	"tcpstack":       {},
+	"pcap":           {},
 	"dns":            {},
 	"trust":          {},
 	"egress":         {},

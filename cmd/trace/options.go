@@ -33,6 +33,7 @@ type runOptions struct {
 	jsonl       string
 	log         string
 	keylog      string
+	pcap        string
 	quiet       bool
 	noLocalhost bool
 	waitAll     bool
@@ -58,6 +59,7 @@ func (o *runOptions) register(cmd *cobra.Command) {
 	f.StringVar(&o.maxBody, "max-body", defaultMaxBody, "keep this much of a body (`SIZE` such as 64K, 16M; 0 keeps all)")
 	f.StringVar(&o.jsonl, "jsonl", "", "also write the live event log to `FILE`, one JSON object a line")
 	f.StringVar(&o.keylog, "keylog", "", "append the TLS secrets of both legs to `FILE`, as SSLKEYLOGFILE does")
+	f.StringVar(&o.pcap, "pcap", "", "also write the packets, and what decrypts them, to `FILE` as pcapng; needs --keep-secrets")
 	f.StringVar(&o.log, "log", "", "write trace's own diagnostics to `FILE`")
 	f.BoolVar(&o.noLocalhost, "no-localhost", false, "keep the localhost of the command and that of the host apart")
 	f.BoolVar(&o.waitAll, "wait-all", false, "after the command, wait for the other processes in its namespace")
@@ -74,6 +76,9 @@ func (o *runOptions) check() error {
 	}
 	if o.noSave && o.output != "" {
 		return fmt.Errorf("--no-save and --output exclude each other")
+	}
+	if err := o.checkPcap(); err != nil {
+		return err
 	}
 	n, err := parseSize(o.maxBody)
 	if err != nil {

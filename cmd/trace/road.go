@@ -21,6 +21,7 @@ import (
 	"trace/mirror"
 	"trace/mitm"
 	"trace/netns"
+	"trace/pcap"
 	"trace/store"
 	"trace/tcpstack"
 	"trace/trust"
@@ -48,29 +49,32 @@ type road struct {
 	isolated  bool         // --no-localhost
 	keys      []io.Writer  // get the TLS secrets of both legs; their writes never fail
 	childKeys []io.Writer  // get those of the child's leg alone, likewise
+	pcap      string       // file of --pcap
+	packets   *pcap.Writer // writes it; nil: packets are not written
 	record    *store.Store // needed by join; closed by whoever made it
 	private   string       // empty directory that the child's tmpfs covers, "" for none
 	log       func(format string, args ...any)
 	step      func(doctor.Step)
 
-	ctx     context.Context
-	cancel  context.CancelFunc
-	ids     atomic.Int64
-	ca      *mitm.Authority
-	names   *dns.Server
-	plan    dns.Plan
-	proxy   *mitm.Proxy
-	out     *egress.Dialer  // nil: from the environment
-	relay   *datagram.Relay // of UDP and ICMP
-	last    *last           // the end of what the child sends
-	running bool            // the command was started
-	mirror  *mirror.Mirror  // nil: localhost is the namespace's own
-	who     *attribution    // nil: processes are not named
-	ns      *netns.Namespace
-	wg      *wg.Link
-	far     *tcpstack.Tunnel
-	stack   *tcpstack.Stack
-	serve   sync.WaitGroup // sockets of the name server inside the namespace
+	ctx      context.Context
+	cancel   context.CancelFunc
+	ids      atomic.Int64
+	ca       *mitm.Authority
+	names    *dns.Server
+	plan     dns.Plan
+	proxy    *mitm.Proxy
+	out      *egress.Dialer  // nil: from the environment
+	relay    *datagram.Relay // of UDP and ICMP
+	last     *last           // the end of what the child sends
+	running  bool            // the command was started
+	captured string          // what became of packets
+	mirror   *mirror.Mirror  // nil: localhost is the namespace's own
+	who      *attribution    // nil: processes are not named
+	ns       *netns.Namespace
+	wg       *wg.Link
+	far      *tcpstack.Tunnel
+	stack    *tcpstack.Stack
+	serve    sync.WaitGroup // sockets of the name server inside the namespace
 
 	// trusted is closed when the trust files are known.
 	trusted  chan struct{}
@@ -341,7 +345,7 @@ func (r *road) join() (err error) {
 		link = dev
 	}
 	stack, err := tcpstack.New(tcpstack.Options{Link: link, Accept: r.accept, Datagram: r.datagram,
-		Echo: func(e *tcpstack.Echo) bool { return r.relay.TakeEcho(e) }, LinkDown: r.down})
+		Echo: func(e *tcpstack.Echo) bool { return r.relay.TakeEcho(e) }, LinkDown: r.down, Capture: r.capture()})
 	if err != nil {
 		return fmt.Errorf("stack: %w", err)
 	}
@@ -459,6 +463,7 @@ func (r *road) close() {
 	if r.ns != nil {
 		errs = append(errs, r.who.close(), r.ns.Close())
 	}
+	r.closeCapture()
 	if err := errors.Join(errs...); err != nil {
 		r.log("close: %v", err)
 	}

@@ -74,8 +74,18 @@ func (o *runOptions) run() error {
 	if err != nil {
 		return usageError{err}
 	}
+	r.pcap = o.pcap
+	if r.packets, err = o.openCapture(); err != nil {
+		return exitError{Code: exitTrace, Err: err}
+	}
+	if r.packets != nil {
+		r.childKeys = append(r.childKeys, r.packets.KeyLog())
+	}
 	run := &run{o: o, road: r}
 	code, err := run.do()
+	if r.packets != nil {
+		r.packets.Close() // again, unless there was no road to end
+	}
 	if err != nil || code != 0 {
 		return exitError{Code: code, Err: err}
 	}
@@ -344,6 +354,9 @@ func (r *run) finish(code int) error {
 		r.logTo.Close()
 	}
 	r.say("%s", summary(s, r.o.noSave))
+	if r.road.captured != "" {
+		r.say("packets: %s", r.road.captured)
+	}
 	if n := len(r.left); n > 0 {
 		r.say("left behind, without a network now: %s (--wait-all waits for them)", shortList(r.left))
 	}

@@ -40,6 +40,12 @@ func (l *last) takes(d *tcpstack.Datagram) bool {
 	return true
 }
 
+// is tells whether an IP packet carries l. It is ours, not the child's.
+func (l *last) is(packet []byte) bool {
+	const headers = 20 + 8 // IPv4 without options, UDP
+	return len(packet) == headers+len(l.token) && bytes.Equal(packet[headers:], l.token)
+}
+
 // settle waits until what the child sent before it ended has come out of the
 // link: a program may send a datagram, hear nothing and end. Packets keep
 // their order up to here, so one of ours that follows them says when.
