@@ -68,6 +68,7 @@ type tlsPart struct {
 	Cipher      string             `json:"cipher,omitempty"`
 	ALPN        string             `json:"alpn,omitempty"`
 	Offered     []string           `json:"alpn_offered,omitempty"`
+	Versions    []string           `json:"versions_offered,omitempty"`
 	SNI         string             `json:"sni,omitempty"`
 	Resumed     bool               `json:"resumed,omitempty"`
 	ECH         bool               `json:"ech,omitempty"`
@@ -138,7 +139,7 @@ func tlsOf(c *flow.Conn) *tlsPart {
 		return nil
 	}
 	t := &tlsPart{
-		Version: child.Version, Cipher: child.Cipher, ALPN: child.ALPN, Offered: child.Offered, SNI: child.SNI,
+		Version: child.Version, Cipher: child.Cipher, ALPN: child.ALPN, Offered: child.Offered, Versions: child.Versions, SNI: child.SNI,
 		Resumed: child.Resumed, ECH: child.ECH, JA3: child.JA3, JA4: child.JA4, Intercepted: c.Decrypted,
 		Chain: up.Certificates(),
 	}

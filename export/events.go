@@ -127,9 +127,15 @@ func wsCloseOf(x *flow.Exchange, frame *flow.Piece) *wsCloseLine {
 	case reason(x) == "capture_stopped":
 		return nil
 	}
+	why := x.Error
+	for _, n := range x.Marks {
+		if why == nil && n.Error != nil && n.Error.Detail == strconv.Itoa(flow.CloseAbnormal) {
+			why = n.Error
+		}
+	}
 	l := &wsCloseLine{Code: flow.CloseAbnormal}
-	if x.Error != nil {
-		l.By = map[flow.Where]string{flow.AtClient: "client", flow.AtUpstream: "server"}[x.Error.Where]
+	if why != nil {
+		l.By = map[flow.Where]string{flow.AtClient: "client", flow.AtUpstream: "server"}[why.Where]
 	}
 	return l
 }

@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -147,28 +145,7 @@ func example(l *JSONL) error {
 	return l.Done(y)
 }
 
-func TestGolden(t *testing.T) {
-	var out bytes.Buffer
-	l := &JSONL{W: &out, Body: bodies}
-	l.Meta(flow.Session{ID: "01KDY", Version: "0.1.0", Started: t0})
-	if err := example(l); err != nil {
-		t.Fatal(err)
-	}
-	parse(t, out.Bytes())
-	name := filepath.Join("testdata", "example.jsonl")
-	if os.Getenv("UPDATE") != "" {
-		if err := os.WriteFile(name, out.Bytes(), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(out.Bytes(), want) {
-		t.Errorf("the log changed; if that is meant, run with UPDATE=1:\n%s", out.Bytes())
-	}
-}
+func TestGolden(t *testing.T) { golden(t, "example.jsonl", example) }
 
 func TestOrder(t *testing.T) {
 	for _, c := range []struct {

@@ -24,7 +24,13 @@ func followFlowJSONL(ctx context.Context, r *store.Reader, w io.Writer, id int64
 	if err != nil {
 		return err
 	}
-	log := &export.JSONL{W: w, Body: r.Body}
+	log := &export.JSONL{W: w, Body: r.Body, Certificates: func(id int64) ([][]byte, error) {
+		x, err := r.Flow(id)
+		if err != nil {
+			return nil, err
+		}
+		return x.Conn.Upstream.Chain, nil
+	}}
 	if err := log.Meta(s); err != nil {
 		return err
 	}
