@@ -43,14 +43,17 @@ func newWebSocket(x *exchange, resp *flow.Head) *webSocket {
 		}
 	}
 	for _, text := range agreed.notes {
-		w.notes = append(w.notes, &flow.Error{Where: flow.AtUpstream, Code: flow.CodeMalformed, Message: text})
+		w.note(flow.AtUpstream, flow.CodeMalformed, text)
 	}
-	if agreed.unknown != "" {
-		w.unknown = true
-		w.notes = append(w.notes, &flow.Error{Where: flow.AtDecode, Code: flow.CodeLimit,
-			Message: "the extension " + strconv.Quote(agreed.unknown) + " is not known: messages are kept as they passed"})
+	if w.unknown = agreed.unknown != ""; w.unknown {
+		w.note(flow.AtDecode, flow.CodeLimit, "the extension "+strconv.Quote(agreed.unknown)+" is not known: messages are kept as they passed")
 	}
 	return w
+}
+
+// note is something to say of the answer.
+func (w *webSocket) note(where flow.Where, code, text string) {
+	w.notes = append(w.notes, &flow.Error{Where: where, Code: code, Message: text})
 }
 
 // data takes the next bytes of side.

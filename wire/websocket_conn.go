@@ -1,7 +1,10 @@
 package wire
 
 import (
+	"crypto/sha1"
+	"encoding/base64"
 	"slices"
+	"strings"
 	"time"
 
 	"trace/flow"
@@ -28,7 +31,17 @@ type webSocketConn struct {
 
 func newWebSocketConn(x *exchange, resp *flow.Head) *webSocketConn {
 	x.ended = [2]bool{}
-	return &webSocketConn{x: x, ws: newWebSocket(x, resp)}
+	c := &webSocketConn{x: x, ws: newWebSocket(x, resp)}
+	if key := x.req.Get("Sec-WebSocket-Key"); key != "" && strings.Trim(resp.Get("Sec-WebSocket-Accept"), " \t") != acceptKey(key) {
+		c.ws.note(flow.AtUpstream, flow.CodeMalformed, "Sec-WebSocket-Accept does not answer the client's key")
+	}
+	return c
+}
+
+// acceptKey returns what answers the key of a client (RFC 6455 section 4.2.2).
+func acceptKey(key string) string {
+	sum := sha1.Sum([]byte(strings.Trim(key, " \t") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+	return base64.StdEncoding.EncodeToString(sum[:])
 }
 
 func (c *webSocketConn) data(side flow.Side, at time.Time, p []byte) {
@@ -40,7 +53,8 @@ func (c *webSocketConn) data(side flow.Side, at time.Time, p []byte) {
 
 func (c *webSocketConn) end(side flow.Side, at time.Time) {
 	in := &c.x.d.dirs[side]
-	if in.how != flow.FIN && in.how != flow.CloseNotify && c.ws.lost == nil {
+	late := in.how == flow.Reset && c.x.ended[side.Other()] // in answer to the end of the other
+	if in.how != flow.FIN && in.how != flow.CloseNotify && !late && c.ws.lost == nil {
 		c.ws.lost = in.cutBefore("the WebSocket was closed")
 	}
 	c.ws.end(side, at)

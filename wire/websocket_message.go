@@ -175,7 +175,7 @@ func (in *frames) spoil() { in.spoilt, in.window = true, nil }
 // finish says what stayed incomplete when the direction ended.
 func (in *frames) finish(at time.Time) {
 	if in.broken == nil && (in.open || in.cur != nil || in.have > 0) {
-		in.cut = &flow.Error{Where: where(in.side), Code: flow.CodeTruncated, Message: "the " + in.side.String() + "'s last message is incomplete", Detail: detailNoClose}
+		in.cut = &flow.Error{Where: where(in.w.first), Code: flow.CodeTruncated, Message: "the " + in.side.String() + "'s last message is incomplete", Detail: detailNoClose}
 		if in.w.lost != nil {
 			in.cut.Where = in.w.lost.Where
 		}
