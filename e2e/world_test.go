@@ -251,7 +251,7 @@ type row struct {
 		Answers           []string
 	}
 	Redacted int
-	Error    *struct{ Where, Code, Message, Hint string }
+	Error    *struct{ Where, Code, Message, Hint, Detail string }
 	Timings  map[string]float64
 }
 
@@ -266,6 +266,10 @@ type part struct {
 	ContentType                string `json:"content_type"`
 	Streaming                  bool
 	Events                     int64
+	Trailers                   [][2]string
+	Truncated                  bool
+	Encoding                   string `json:"content_encoding"`
+	Provisional                []part `json:"informational"`
 }
 
 // flows reads the newest session's record.

@@ -1,0 +1,266 @@
+package e2e
+
+import (
+	"bytes"
+	"compress/gzip"
+	"compress/zlib"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"math/rand/v2"
+
+	"github.com/andybalholm/brotli"
+	"github.com/klauspost/compress/flate"
+	"github.com/klauspost/compress/zstd"
+)
+
+// The kinds of what a plan exchanges.
+const (
+	kindPlain  = "plain"
+	kindSSE    = "sse"
+	kindNDJSON = "ndjson"
+	kindGRPC   = "grpc"
+	kindWS     = "websocket"
+)
+
+// A plan says what one exchange of the randomised test does. The client sends
+// it along with the request, so that the server does its part of it.
+type plan struct {
+	ID     int
+	Method string
+	Status int
+	Kind   string
+	Req    bodyPlan
+	Resp   bodyPlan
+	// Expect makes the client wait for 100 Continue; Hints is how many 103
+	// answers come before the final one.
+	Expect bool `json:",omitempty"`
+	Hints  int  `json:",omitempty"`
+	// Abort says who breaks off ("client", "server") and At after how many
+	// bytes of which message ("request", "response"; at -1: before any of
+	// it), How: "fin", "rst" of a connection, an error code of a stream.
+	Abort *abortPlan `json:",omitempty"`
+	// GoAway says of the last two streams of a connection how they fare with
+	// the GOAWAY (Abort.Code) that ends it: "served", "refused".
+	GoAway string  `json:",omitempty"`
+	WS     *wsPlan `json:",omitempty"`
+}
+
+type abortPlan struct {
+	By, In, How string
+	At          int
+	Code        uint32 // of RST_STREAM
+}
+
+// A bodyPlan describes a body; its bytes follow from it, the exchange's ID
+// and the side.
+type bodyPlan struct {
+	Size    int    `json:",omitempty"` // decoded, of a plain body
+	Noise   bool   `json:",omitempty"` // bytes instead of words
+	Secret  bool   `json:",omitempty"` // holds something that is redacted
+	Coding  string `json:",omitempty"`
+	Framing string `json:",omitempty"` // HTTP/1: "", "length", "chunked", "close"
+	Events  int    `json:",omitempty"`
+	Trailer bool   `json:",omitempty"`
+}
+
+type wsPlan struct {
+	Client, Server []int // sizes of what each sends
+	Deflate        bool
+	NoTakeover     [2]bool // of the client's, the server's compressor
+	Bits           [2]int  // of their windows; 0: not negotiated
+	Closer         string  // "client", "server"
+	Code           int     // of its close frame; 0: none, the connection just ends as How says
+	How            string
+}
+
+// What a body is once it is made.
+type madeBody struct {
+	wire    []byte
+	decoded []byte
+	events  []madeEvent
+}
+
+// A madeEvent is one event of a body as a reader must see it: its name and
+// text; of gRPC the message with its prefix.
+type madeEvent struct{ name, text string }
+
+// secretText is what the redaction must find in a body that has it.
+var secretText = `{"api_` + `key":"sk-ant-` + `api03-` + "Zx9Qk3" + "Jw7Tm2" + "Pv8Rn4" + "Ls6Yd1" + "Hb5Gf0" + "Zx9Qk3" + "Jw7Tm2" + "Pv8Rn4" + `AA"}`
+
+var words = []string{"river", "stone", "amber", "walks", "under", "seven", "quiet", "hills", "where", "old", "maps", "end", "and", "new", "ones", "begin"}
+
+// rng returns the numbers of one side of one exchange.
+func rng(id int, side string) *rand.Rand {
+	s := uint64(0)
+	for _, c := range side {
+		s = s*131 + uint64(c)
+	}
+	return rand.New(rand.NewPCG(uint64(id), s))
+}
+
+// prose returns n bytes of words.
+func prose(r *rand.Rand, n int) []byte {
+	b := make([]byte, 0, n+8)
+	for len(b) < n {
+		b = append(append(b, words[r.IntN(len(words))]...), ' ')
+	}
+	return b[:n]
+}
+
+func noise(r *rand.Rand, n int) []byte {
+	var seed [32]byte
+	binary.LittleEndian.PutUint64(seed[:], r.Uint64())
+	b := make([]byte, n)
+	rand.NewChaCha8(seed).Read(b)
+	return b
+}
+
+// body makes the body of one side of p.
+func (p *plan) body(side string) madeBody {
+	b := p.Req
+	if side == "server" {
+		b = p.Resp
+	}
+	r := rng(p.ID, side)
+	switch {
+	case p.Kind == kindGRPC:
+		return grpcBody(r, b)
+	case b.Events > 0 && p.Kind == kindSSE:
+		return eventBody(r, b, sseEvent)
+	case b.Events > 0 && p.Kind == kindNDJSON:
+		return eventBody(r, b, jsonLine)
+	case b.Size == 0:
+		return madeBody{}
+	}
+	c := madeBody{}
+	if b.Noise {
+		c.decoded = noise(r, b.Size)
+	} else {
+		c.decoded = prose(r, b.Size)
+	}
+	if b.Secret {
+		c.decoded = append(append([]byte(nil), c.decoded...), "\n"+secretText...)
+	}
+	c.wire = c.decoded
+	if b.Coding != "" {
+		var out bytes.Buffer
+		z := newCoder(b.Coding, &out)
+		z.Write(c.decoded)
+		z.Close()
+		c.wire = out.Bytes()
+	}
+	return c
+}
+
+func sseEvent(r *rand.Rand, i int) ([]byte, madeEvent) {
+	nl := []string{"\n", "\r\n", "\n"}[r.IntN(3)]
+	var b bytes.Buffer
+	e := madeEvent{name: "message"}
+	if r.IntN(6) == 0 {
+		fmt.Fprintf(&b, ": a comment%s%s", nl, nl)
+	}
+	if r.IntN(2) == 0 {
+		e.name = fmt.Sprintf("tick%d", i%3)
+		fmt.Fprintf(&b, "event: %s%s", e.name, nl)
+	}
+	if r.IntN(4) == 0 {
+		fmt.Fprintf(&b, "id: %d%s", i, nl)
+	}
+	e.text = fmt.Sprintf("{\"n\":%d,\"text\":%q}", i, prose(r, r.IntN(200)))
+	fmt.Fprintf(&b, "data: %s%s", e.text, nl)
+	if r.IntN(5) == 0 {
+		e.text += "\nmore"
+		fmt.Fprintf(&b, "data: more%s", nl)
+	}
+	b.WriteString(nl)
+	return b.Bytes(), e
+}
+
+func jsonLine(r *rand.Rand, i int) ([]byte, madeEvent) {
+	e := madeEvent{"message", fmt.Sprintf("{\"n\":%d,\"text\":%q}", i, prose(r, r.IntN(200)))}
+	return []byte(e.text + "\n"), e
+}
+
+// eventBody makes a body of events, each flushed by itself where it is coded.
+func eventBody(r *rand.Rand, b bodyPlan, event func(*rand.Rand, int) ([]byte, madeEvent)) madeBody {
+	var c madeBody
+	var out bytes.Buffer
+	var z coder
+	if b.Coding != "" {
+		z = newCoder(b.Coding, &out)
+	}
+	for i := range b.Events {
+		e, m := event(r, i)
+		c.events = append(c.events, m)
+		c.decoded = append(c.decoded, e...)
+		if z != nil {
+			z.Write(e)
+			z.Flush()
+		}
+	}
+	if c.wire = c.decoded; z != nil {
+		z.Close()
+		c.wire = out.Bytes()
+	}
+	return c
+}
+
+// grpcBody makes length-prefixed messages, some of them compressed if the
+// coding (grpc-encoding) is gzip.
+func grpcBody(r *rand.Rand, b bodyPlan) madeBody {
+	var c madeBody
+	for range b.Events {
+		// Field 1, a string.
+		text := prose(r, r.IntN(2000))
+		m := append(binary.AppendUvarint([]byte{1<<3 | 2}, uint64(len(text))), text...)
+		framed := append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(m))), m...)
+		c.decoded, c.events = append(c.decoded, framed...), append(c.events, madeEvent{text: string(framed)})
+		flag := byte(0)
+		if b.Coding == "gzip" && r.IntN(3) > 0 {
+			flag = 1
+			var z bytes.Buffer
+			w := gzip.NewWriter(&z)
+			w.Write(m)
+			w.Close()
+			m = z.Bytes()
+		}
+		c.wire = append(binary.BigEndian.AppendUint32(append(c.wire, flag), uint32(len(m))), m...)
+	}
+	return c
+}
+
+// A coder applies a content coding.
+type coder interface {
+	io.WriteCloser
+	Flush() error
+}
+
+func newCoder(name string, w io.Writer) coder {
+	switch name {
+	case "gzip":
+		return gzip.NewWriter(w)
+	case "deflate":
+		return zlib.NewWriter(w)
+	case "rawdeflate":
+		z, _ := flate.NewWriter(w, 5)
+		return z
+	case "br":
+		return brotli.NewWriterLevel(w, 3)
+	case "zstd":
+		z, err := zstd.NewWriter(w, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest))
+		if err != nil {
+			panic(err)
+		}
+		return z
+	}
+	panic("no coding " + name)
+}
+
+// codingName is what the head says of a coding.
+func codingName(c string) string {
+	if c == "rawdeflate" {
+		return "deflate"
+	}
+	return c
+}

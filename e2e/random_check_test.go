@@ -1,0 +1,365 @@
+package e2e
+
+import (
+	"bufio"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestRandom runs thousands of exchanges of mixed protocols, sizes and codings
+// in parallel, some of which break off, and holds the record of each against
+// what both ends saw.
+func TestRandom(t *testing.T) {
+	runs := []randomRun{
+		{w: world{false, "wireguard", "auto"}, count: 1200, large: 2},
+		{w: world{os.Getuid() == 0, "direct", "auto"}, count: 1200, large: 1, keep: true},
+	}
+	for _, r := range runs {
+		name := r.w.String()
+		if r.keep {
+			name += ",keep-secrets"
+		}
+		t.Run(name, r.run)
+	}
+}
+
+// A randomRun is one run of the randomised test.
+type randomRun struct {
+	w            world
+	count, large int
+	keep         bool
+}
+
+func (r randomRun) run(t *testing.T) {
+	p := newPeers(t)
+	j := newJob(t, r.w)
+	conf := clientConf{Host: host, Seed: seed(t), Count: exchanges(t, r.count), Large: r.large, Secrets: true, Workers: 8, Log: filepath.Join(j.home, "client.json")}
+	b, _ := json.Marshal(conf)
+	file := j.file("conf.json", string(b))
+	jsonl := filepath.Join(j.home, "live.jsonl")
+	j.env = append(j.env, peerVar+"=client")
+	flags := []string{"--upstream-ca", j.file("root.pem", p.ca.pem()), "--jsonl", jsonl,
+		"--connect-to", host + ":443:127.0.0.1:" + p.tls, "--connect-to", host + ":80:127.0.0.1:" + p.clear}
+	if r.keep {
+		flags = append(flags, "--keep-secrets")
+	}
+	res := j.must(j.inspect(flags, p.bin, file), 0)
+	server, client := p.journals(conf.Log)
+	k := &comparison{t: t, keep: r.keep, rows: map[string][]row{}, pieces: readPieces(t, jsonl)}
+	for _, x := range j.flows() {
+		switch {
+		case x.Kind == "dns":
+		case x.Request == nil:
+			k.failed("an opaque flow: %+v error %+v", x, x.Error)
+		default:
+			k.rows[x.Request.Path] = append(k.rows[x.Request.Path], x)
+		}
+	}
+	n := 0
+	for _, cp := range plans(conf) {
+		for _, x := range cp.Exchanges {
+			n++
+			k.exchange(cp, x, server[x.ID], client[x.ID])
+		}
+	}
+	for path := range k.rows {
+		k.failed("the record has %s, which nobody asked for", path)
+	}
+	t.Logf("%d exchanges in %v; %d differ", n, res.took.Round(1e6), k.failures)
+}
+
+// A piece is a line of the event log about one event or message.
+type piece struct {
+	Type       string
+	FlowID     string `json:"flow_id"`
+	Dir        string
+	Event      string
+	Data       json.RawMessage
+	Encoding   string
+	Raw        string
+	Opcode     byte
+	Size       int
+	SHA256     string
+	Compressed bool
+	Complete   *bool
+}
+
+// readPieces reads the event log: by flow, its events, messages and ends.
+func readPieces(t *testing.T, path string) map[string][]piece {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	m := map[string][]piece{}
+	for in := bufio.NewReaderSize(f, 1<<20); ; {
+		line, err := in.ReadBytes('\n')
+		if err != nil {
+			return m
+		}
+		var p piece
+		if err := json.Unmarshal(line, &p); err != nil {
+			t.Fatalf("jsonl: %v in %.300s", err, line)
+		}
+		switch p.Type {
+		case "sse", "ws_message", "stream_end", "response":
+			_, id, _ := strings.Cut(p.FlowID, "/")
+			m[id] = append(m[id], p)
+		}
+	}
+}
+
+// A comparison compares the record with the logs.
+type comparison struct {
+	t        *testing.T
+	keep     bool
+	rows     map[string][]row
+	pieces   map[string][]piece
+	failures int
+}
+
+func (k *comparison) failed(format string, args ...any) {
+	k.t.Helper()
+	k.failures++
+	if k.failures <= 40 {
+		k.t.Errorf(format, args...)
+	}
+}
+
+// exchange judges one exchange.
+func (k *comparison) exchange(cp connPlan, p *plan, s, c *seen) {
+	path := fmt.Sprintf("/x/%d", p.ID)
+	rows := k.rows[path]
+	delete(k.rows, path)
+	name := fmt.Sprintf("exchange %d (%s tls=%v %s %s %d)", p.ID, cp.Proto, cp.TLS, p.Kind, p.Method, p.Status)
+	if p.Abort != nil {
+		name += fmt.Sprintf(" %+v", *p.Abort)
+	}
+	if len(rows) != 1 {
+		k.failed("%s: %d rows", name, len(rows))
+		return
+	}
+	if c == nil || s == nil && p.whole() {
+		k.failed("%s: server %+v, client %+v", name, s, c)
+		return
+	}
+	r := rows[0]
+	bad := func(format string, args ...any) {
+		k.t.Helper()
+		k.failed("%s: flow %s: %s", name, r.ID, fmt.Sprintf(format, args...))
+	}
+	k.outline(bad, cp, p, r)
+	switch {
+	case p.Kind == kindWS:
+		k.websocket(bad, p, r, s, c)
+	case p.whole():
+		k.complete(bad, p, r, s)
+	default:
+		k.broken(bad, p, r, s, c)
+	}
+}
+
+type complain func(format string, args ...any)
+
+// outline checks what holds of every row.
+func (k *comparison) outline(bad complain, cp connPlan, p *plan, r row) {
+	kind, method, version, scheme := "http", p.Method, "1.1", "http"
+	if p.Kind == kindWS {
+		kind = "websocket"
+	}
+	if cp.Proto == "h2" {
+		version = "2"
+		if p.Kind == kindWS {
+			method = "CONNECT"
+		}
+	}
+	port := 80
+	if cp.TLS {
+		scheme, port = "https", 443
+	}
+	q := r.Request
+	if r.Kind != kind || q.Method != method || q.Version != version || q.Scheme != scheme || q.Host != host || q.Port != port || r.Conn.Decrypted != cp.TLS {
+		bad("recorded as %s %s %s://%s:%d HTTP/%s decrypted=%v", r.Kind, q.Method, q.Scheme, q.Host, q.Port, q.Version, r.Conn.Decrypted)
+	}
+	if r.Process == nil || len(r.Process.Argv) == 0 {
+		bad("no process")
+	}
+}
+
+// complete checks an exchange that passed whole.
+func (k *comparison) complete(bad complain, p *plan, r row, s *seen) {
+	if r.State != "complete" || r.Error != nil {
+		bad("state %s, error %+v", r.State, r.Error)
+	}
+	if r.Response == nil {
+		bad("no response")
+		return
+	}
+	if r.Response.Status != p.Status {
+		bad("status %d", r.Response.Status)
+	}
+	k.body(bad, "request", r.Request, &s.Received, p.Req.Secret)
+	k.body(bad, "response", r.Response, &s.Sent, p.Resp.Secret && !p.bodyless())
+	hints := p.Hints
+	if p.Expect {
+		hints++
+	}
+	if len(r.Response.Provisional) != hints {
+		bad("%d informational answers, want %d", len(r.Response.Provisional), hints)
+	}
+	if p.Resp.Trailer && p.Kind != kindGRPC && !p.bodyless() && len(r.Response.Trailers) != 1 {
+		bad("trailers %v", r.Response.Trailers)
+	}
+	if p.Kind == kindGRPC {
+		if len(r.Response.Trailers) != 2 || r.Response.Trailers[0] != [2]string{"grpc-status", "0"} {
+			bad("trailers %v", r.Response.Trailers)
+		}
+		k.events(bad, r, "request", "c2s", p.body("client").events, r.Request.Events, true)
+	}
+	if made := p.body("server"); made.events != nil {
+		k.events(bad, r, "response", "s2c", made.events, r.Response.Events, p.Kind == kindGRPC)
+	}
+}
+
+func (k *comparison) body(bad complain, what string, got *part, want *tally, secret bool) {
+	if got.Size != want.Size {
+		bad("%s of %d bytes, the server saw %d", what, got.Size, want.Size)
+		return
+	}
+	switch {
+	case secret && !k.keep:
+		if got.SHA256 != "" {
+			bad("%s: redacted, and still its hash is shown", what)
+		}
+	case got.SHA256 != want.SHA:
+		bad("%s of %d bytes: hash %q, the server saw %s", what, got.Size, got.SHA256, want.SHA)
+	}
+}
+
+// events checks the events of one side.
+func (k *comparison) events(bad complain, r row, what, dir string, want []madeEvent, count int64, grpc bool) {
+	if count != int64(len(want)) {
+		bad("%s: %d events, want %d", what, count, len(want))
+	}
+	var got []piece
+	for _, p := range k.pieces[r.ID] {
+		if p.Type == "sse" && (p.Dir == dir || p.Dir == "" && dir == "s2c") {
+			got = append(got, p)
+		}
+	}
+	if len(got) != len(want) {
+		bad("%s: %d events in the log, want %d", what, len(got), len(want))
+		return
+	}
+	for i, p := range got {
+		name, text := p.Event, string(p.Data)
+		if grpc {
+			b, _ := base64.StdEncoding.DecodeString(p.Raw)
+			name, text = "", string(b)
+		} else if strings.HasPrefix(text, `"`) {
+			json.Unmarshal(p.Data, &text)
+		}
+		if name != want[i].name || text != want[i].text {
+			bad("%s: event %d is %q %.200q, want %q %.200q", what, i, name, text, want[i].name, want[i].text)
+			return
+		}
+	}
+}
+
+// broken checks an exchange that broke off.
+func (k *comparison) broken(bad complain, p *plan, r row, s, c *seen) {
+	a := p.Abort
+	where := map[string]string{"client": "client", "server": "upstream"}[a.By]
+	if r.State != "failed" || r.Error == nil {
+		bad("state %s, error %+v", r.State, r.Error)
+	} else {
+		codes := map[string][]string{"rst": {"reset"}, "fin": {"truncated", "reset"}}[a.How]
+		detail := ""
+		switch {
+		case p.GoAway != "":
+			codes, detail = nil, http2Name(a.Code)
+		case r.Request.Version == "2":
+			codes, detail = []string{"reset"}, http2Name(a.Code)
+		}
+		if r.Error.Where != where || codes != nil && !slices.Contains(codes, r.Error.Code) || r.Error.Detail != detail {
+			bad("error %+v, want it at %s, one of %v, detail %q", *r.Error, where, codes, detail)
+		}
+	}
+	var sent, received int64
+	if s != nil {
+		sent, received = s.Sent.Size, s.Received.Size
+	}
+	k.prefix(bad, "request", r.Request, p.body("client").wire, received, c.Sent.Size)
+	if r.Response != nil {
+		k.prefix(bad, "response", r.Response, p.body("server").wire, c.Received.Size, sent)
+	} else if c.Status != 0 {
+		bad("no response, and the client had %d", c.Status)
+	}
+}
+
+// prefix checks a body of which at least low and at most high bytes passed.
+func (k *comparison) prefix(bad complain, what string, got *part, whole []byte, low, high int64) {
+	if got.Size < low || got.Size > high || got.Size > int64(len(whole)) {
+		bad("%s of %d bytes, want %d to %d", what, got.Size, low, high)
+		return
+	}
+	if want := sumOf(whole[:got.Size]); got.SHA256 != want {
+		bad("%s of %d bytes: hash %q, want %s", what, got.Size, got.SHA256, want)
+	}
+}
+
+var http2Codes = []string{"NO_ERROR", "PROTOCOL_ERROR", "INTERNAL_ERROR", "FLOW_CONTROL_ERROR", "SETTINGS_TIMEOUT", "STREAM_CLOSED", "FRAME_SIZE_ERROR",
+	"REFUSED_STREAM", "CANCEL", "COMPRESSION_ERROR", "CONNECT_ERROR", "ENHANCE_YOUR_CALM"}
+
+func http2Name(code uint32) string { return http2Codes[code] }
+
+// websocket checks a WebSocket: of each direction all messages in order, or,
+// where it broke off, what was received at least and what was sent at most.
+func (k *comparison) websocket(bad complain, p *plan, r row, s, c *seen) {
+	want := map[bool]string{true: "complete", false: "failed"}[p.whole()]
+	if r.State != want || p.whole() != (r.Error == nil) {
+		bad("state %s, error %+v", r.State, r.Error)
+	}
+	if r.Response == nil || !r.Response.Streaming {
+		bad("response %+v", r.Response)
+		return
+	}
+	if s == nil {
+		bad("the server saw nothing")
+		return
+	}
+	var got [2][]seenMessage
+	for _, m := range k.pieces[r.ID] {
+		if m.Type != "ws_message" {
+			continue
+		}
+		x := seenMessage{m.Opcode, m.Size, m.SHA256, m.Compressed}
+		if m.Dir == "c2s" {
+			got[0] = append(got[0], x)
+		} else {
+			got[1] = append(got[1], x)
+		}
+	}
+	k.messages(bad, "sent", got[0], s.MsgRecvd, c.MsgSent, p.whole())
+	k.messages(bad, "received", got[1], c.MsgRecvd, s.MsgSent, p.whole())
+}
+
+func (k *comparison) messages(bad complain, what string, got, low, high []seenMessage, whole bool) {
+	if len(got) < len(low) || len(got) > len(high) || whole && len(got) != len(high) {
+		bad("%s: %d messages, want %d to %d", what, len(got), len(low), len(high))
+		return
+	}
+	for i, m := range got {
+		if m != high[i] {
+			bad("%s: message %d is %+v, want %+v", what, i, m, high[i])
+			return
+		}
+	}
+}
