@@ -39,6 +39,8 @@ type script struct {
 	conn  flow.Conn
 	limit func(side flow.Side, req, resp *flow.Head) int64
 	steps []step
+	// careful has the record hold no secrets, and so nothing raw.
+	careful bool
 }
 
 func newScript() *script {
@@ -80,7 +82,7 @@ func random(seed uint64) split {
 func (s *script) run(cut split) []flow.Event {
 	var r recorder
 	conn := s.conn
-	d := &wire.Decoder{Conn: &conn, Emit: r.add, Limit: s.limit, Secrets: true}
+	d := &wire.Decoder{Conn: &conn, Emit: r.add, Limit: s.limit, Secrets: !s.careful}
 	var last time.Duration
 	for _, st := range s.steps {
 		last = st.at
