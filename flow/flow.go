@@ -202,16 +202,19 @@ const (
 	CodeUpstreamUntrusted   = "tls_upstream_untrusted"    // issuer unknown to us
 	CodeUpstreamTLS         = "tls_upstream_failed"       // handshake failed for another reason
 	CodeClientCert          = "client_cert_required"
+	CodeHelloRefused        = "client_hello_refused"       // our ClientHello, but not the child's
+	CodeHelloRefusedMaybe   = "client_hello_refused_maybe" // an answer as of a wall against programs
 	CodeRefused             = "refused"
 	CodeUnreachable         = "unreachable"
 	CodeTimeout             = "timeout"
 	CodeDNS                 = "dns"
 	CodeReset               = "reset"
-	CodeTruncated           = "truncated" // ended before its framing said so
-	CodeMalformed           = "malformed" // not what its protocol allows
-	CodeLimit               = "limit"     // a decoder's limit was hit
-	CodePanic               = "panic"     // a decoder failed; the bytes went on
-	CodeGap                 = "gap"       // events were not recorded
+	CodeTruncated           = "truncated"   // ended before its framing said so
+	CodeMalformed           = "malformed"   // not what its protocol allows
+	CodeLimit               = "limit"       // a decoder's limit was hit
+	CodePanic               = "panic"       // a decoder failed; the bytes went on
+	CodeGap                 = "gap"         // events were not recorded
+	CodeGRPCStatus          = "grpc_status" // a gRPC call ended with a status that is not OK; the exchange itself is complete
 )
 
 // Session is one run of trace.

@@ -63,8 +63,15 @@ func (a alert) record() []byte {
 // alertOf returns the alert that the peer sent, if err of crypto/tls is one.
 // Its type is not exported; tls.AlertError is for QUIC only.
 func alertOf(err error) (alert, bool) {
+	return alertIn(err, "remote error")
+}
+
+// ownAlertOf returns the alert that crypto/tls sent, if err says so.
+func ownAlertOf(err error) (alert, bool) { return alertIn(err, "local error") }
+
+func alertIn(err error, operation string) (alert, bool) {
 	var op *net.OpError
-	if !errors.As(err, &op) || op.Op != "remote error" {
+	if !errors.As(err, &op) || op.Op != operation {
 		return 0, false
 	}
 	if v := reflect.ValueOf(op.Err); v.Kind() == reflect.Uint8 {

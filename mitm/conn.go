@@ -1,10 +1,10 @@
 package mitm
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
-	"net/netip"
 	"sync"
 	"sync/atomic"
 
@@ -43,6 +43,10 @@ type conn struct {
 	hello  *clientHello
 	key    refusalKey
 	failed bool // it carried nothing, whatever the tap might say
+	watch  *watch
+
+	refused *flow.Error // why the server did not shake hands with us, while it may with the child
+	unable  bool        // it would have: we could not
 
 	// reach connects to the server of a connection within a tunnel again.
 	// nil: it is dialled.
@@ -179,7 +183,7 @@ func (c *conn) servePlain(s sniffed) {
 	default:
 		client, _ := c.peek.seen(flow.Client)
 		server, _ := c.peek.seen(flow.Server)
-		protocol = banner(client, server)
+		protocol = label(client, server)
 		if reason == "" {
 			reason = ReasonNotHTTP
 		}
@@ -192,7 +196,9 @@ func (c *conn) servePlain(s sniffed) {
 func (c *conn) carry() {
 	c.peek.stop(flow.Client)
 	c.peek.stop(flow.Server)
+	c.watch = c.newWatch()
 	c.join(plainLeg(&c.peek.sides[flow.Client]), plainLeg(&c.peek.sides[flow.Server]), false)
+	c.watch.finish()
 }
 
 // join relays between two legs until both directions have ended. wait says
@@ -202,7 +208,7 @@ func (c *conn) join(child, server *leg, wait bool) {
 	if c.tap == nil {
 		c.tap = c.newTapped(wait)
 	}
-	c.relay = &relay{tap: c.tap, now: c.p.now, stop: &c.stopping}
+	c.relay = &relay{tap: c.tap, watch: c.watch, now: c.p.now, stop: &c.stopping}
 	for side := range c.passed {
 		c.relay.bytes[side].Store(c.passed[side])
 	}
@@ -326,13 +332,8 @@ func (c *conn) stop() {
 	}
 }
 
-// verifyName is what the server's certificate should be for.
-func (c *conn) verifyName(dst netip.Addr) string {
-	switch {
-	case c.hello.sni != "":
-		return c.hello.sni
-	case c.name != "":
-		return c.name
-	}
-	return dst.Unmap().String()
+// nameFor is what the certificate of a server that was asked by a server
+// name, "" for none, should be for.
+func (c *conn) nameFor(sni string) string {
+	return cmp.Or(sni, c.name, c.facts.Dst.Addr().Unmap().String())
 }

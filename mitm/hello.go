@@ -39,6 +39,7 @@ const (
 // 4.1.2). Lists are without GREASE (RFC 8701).
 type clientHello struct {
 	legacy    uint16   // legacy_version
+	session   []byte   // legacy_session_id
 	versions  []uint16 // all that are offered
 	ciphers   []uint16
 	exts      []uint16 // types, in the order in which they came
@@ -109,6 +110,7 @@ func parseHello(msg []byte) (*clientHello, bool) {
 		!s.ReadUint8LengthPrefixed(&compression) {
 		return nil, false
 	}
+	h.session = session
 	if !readUint16s(ciphers, &h.ciphers) {
 		return nil, false
 	}

@@ -10,11 +10,12 @@ import (
 
 // relay joins the two legs of a connection until both directions have ended.
 type relay struct {
-	legs [2]*leg // by the side that sends on it
-	tap  *tapped
-	now  func() time.Time
-	stop *atomic.Bool // trace ends this connection
-	said func()       // called once, when the child has sent its first bytes; may be nil
+	legs  [2]*leg // by the side that sends on it
+	tap   *tapped
+	watch *watch // may be nil
+	now   func() time.Time
+	stop  *atomic.Bool // trace ends this connection
+	said  func()       // called once, when the child has sent its first bytes; may be nil
 
 	bytes   [2]atomic.Int64
 	aborted atomic.Bool // one side was reset because of the other
@@ -55,6 +56,7 @@ func (r *relay) pump(side flow.Side) {
 			at = from.at // it was read while peeking
 		}
 		r.tap.data(side, at, p)
+		r.watch.data(side, p)
 		if failed == nil {
 			failed = to.write(p)
 		}

@@ -80,7 +80,9 @@ func requestLine(p []byte) sniffed {
 		line = line[:end]
 	}
 	method, rest, spaced := bytes.Cut(line, []byte(" "))
-	if len(method) > maxMethod || !isToken(method) || len(line) > maxLine {
+	switch {
+	case len(method) > maxMethod || !isToken(method) || len(line) > maxLine, spaced && len(method) == 0,
+		string(p) == handshakeJDWP, isZooKeeper(p, nil):
 		return sniffed{is: isNone}
 	}
 	if !whole {
@@ -120,19 +122,4 @@ func isMethod(m string) bool {
 		return true
 	}
 	return false
-}
-
-// banner names a protocol that is not decoded, by its first bytes.
-func banner(client, server []byte) string {
-	for _, p := range [][]byte{server, client} {
-		switch {
-		case bytes.HasPrefix(p, []byte("SSH-")):
-			return "ssh"
-		case bytes.HasPrefix(p, []byte("* OK")):
-			return "imap"
-		case bytes.HasPrefix(p, []byte("+OK")):
-			return "pop3"
-		}
-	}
-	return ""
 }

@@ -11,10 +11,6 @@ import (
 	"trace/flow"
 )
 
-// CodeClientHello is the code of connections whose ClientHello crypto/tls
-// cannot serve. They are carried undecrypted.
-const CodeClientHello = "tls_client_unsupported"
-
 // upstream is the TLS leg towards the server, with what was learnt from it.
 type upstream struct {
 	conn    *tls.Conn
@@ -47,8 +43,7 @@ func (c *conn) serveTLS(ctx context.Context, s sniffed) {
 		if context.Cause(ctx) != errLeft {
 			return
 		}
-		c.fail(ReasonFailed, &flow.Error{Where: flow.AtClient, Code: flow.CodeReset,
-			Message: "the child left while the handshake with the server was under way"})
+		c.fail(ReasonFailed, c.leftEarly(up))
 		return
 	}
 	if reason, e := c.judge(up, err); reason != "" {
@@ -122,7 +117,7 @@ func (c *conn) shakeServer(ctx context.Context) (*upstream, error) {
 func (c *conn) inspect(up *upstream, s tls.ConnectionState) {
 	chain := s.PeerCertificates
 	up.leaf = chain[0]
-	up.verdict = verify(chain, c.verifyName(c.facts.Dst.Addr()), c.p.trusted(), c.p.now())
+	up.verdict = verify(chain, c.nameFor(c.hello.sni), c.p.trusted(), c.p.now())
 	c.change(func(f *flow.Conn) {
 		f.Upstream = flow.TLS{SNI: c.hello.sni, Offered: c.hello.alpn, Verdict: up.verdict.text()}
 		for _, cert := range chain {
@@ -140,28 +135,15 @@ func (c *conn) judge(up *upstream, err error) (reason string, e *flow.Error) {
 	case up.asked:
 		return ReasonClientCert, &flow.Error{
 			Where: flow.AtUpstream, Code: flow.CodeClientCert,
-			Message: name + " asks for a client certificate, which only the child has",
+			Message: name + " asks for a client certificate, which only " + c.program() + " can have",
 			Hint:    "carried undecrypted; --bypass " + name + " does so without trying",
 		}
 	case err != nil:
-		return ReasonUpstream, &flow.Error{
-			Where: flow.AtUpstream, Code: flow.CodeUpstreamTLS,
-			Message: fmt.Sprintf("handshake with %s: %v", name, cause(err)),
-			Hint:    "carried with the child's own handshake, undecrypted; --bypass " + name + " does so without trying",
-		}
+		return ReasonUpstream, c.shakeError(up, err)
 	case !up.verdict.known && !anyMatches(c.p.DecryptUntrusted, name):
 		return ReasonUntrusted, c.untrusted(up)
 	}
 	return "", nil
-}
-
-func (c *conn) untrusted(up *upstream) *flow.Error {
-	name := c.target()
-	return &flow.Error{
-		Where: flow.AtUpstream, Code: flow.CodeUpstreamUntrusted,
-		Message: fmt.Sprintf("certificate of %s: %v", name, up.verdict.err),
-		Hint:    "to decrypt: --upstream-ca FILE with the root of its issuer, or --decrypt-untrusted " + name,
-	}
 }
 
 // redial connects again and carries the connection undecrypted, from the
@@ -171,6 +153,7 @@ func (c *conn) redial(ctx context.Context, reason string, e *flow.Error, a alert
 	server, err := c.reachServer(ctx)
 	if err != nil {
 		c.child.Write(a.record())
+		e.Message += fmt.Sprintf("; connecting again failed: %v", cause(err))
 		c.fail(reason, e)
 		return
 	}

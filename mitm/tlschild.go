@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"path/filepath"
 
 	"trace/flow"
 )
@@ -17,7 +16,7 @@ func (c *conn) serveChild(ctx context.Context, up *upstream) {
 	if half.err != nil {
 		up.conn.Close()
 		c.fail(ReasonFailed, &flow.Error{Where: flow.AtClient, Code: flow.CodeReset,
-			Message: "the child left before its handshake was answered"})
+			Message: c.program() + " left before its handshake with " + c.target() + " was answered"})
 		return
 	}
 	w := &wireConn{Conn: c.child, prefix: half.buf, withhold: true}
@@ -30,11 +29,15 @@ func (c *conn) serveChild(ctx context.Context, up *upstream) {
 		// The connection upstream is of no use to a child that has to
 		// speak with the server itself.
 		up.conn.Close()
-		c.redial(ctx, ReasonChild, &flow.Error{
+		e := &flow.Error{
 			Where: flow.AtCapture, Code: CodeClientHello,
 			Message: fmt.Sprintf("the ClientHello of %s cannot be served: %v", c.program(), err),
 			Hint:    "carried undecrypted; --bypass " + c.target() + " does so without trying",
-		}, alertHandshakeFailure)
+		}
+		if a, told := w.lastAlert(); told {
+			e.Detail = a.String()
+		}
+		c.redial(ctx, ReasonChild, e, alertHandshakeFailure)
 	default:
 		up.conn.Close()
 		c.rejected(up, w, err)
@@ -103,6 +106,8 @@ func (c *conn) joinTLS(child *tls.Conn, w *wireConn, up *upstream) {
 	c.join(tlsLeg(child, w), tlsLeg(up.conn, up.wire), true)
 	r := c.relay
 	if r.bytes[flow.Client].Load() > 0 || r.first != flow.Client || c.stopping.Load() || c.tap.started() {
+		c.endAlert(flow.Client, r.errs[flow.Client])
+		c.endAlert(flow.Server, r.errs[flow.Server])
 		return
 	}
 	// The server did not hang up, so the child did, without a word.
@@ -118,16 +123,25 @@ func (c *conn) rejected(up *upstream, w *wireConn, err error) {
 	}
 	now := c.p.now()
 	certain := alerted && a.aboutCertificate()
+	detail := ""
+	if alerted {
+		detail = a.String()
+	}
 	switch {
 	case c.stopping.Load():
 		c.fail(ReasonFailed, nil)
 	case !up.verdict.known:
-		c.fail(ReasonRejected, c.untrusted(up))
+		e := c.untrusted(up)
+		e.Message += fmt.Sprintf("; %s refused it%s", c.program(), saying(a, alerted))
+		e.Detail = detail
+		e.Hint = "to have it accepted: --upstream-ca FILE with the root of its issuer"
+		c.fail(ReasonRejected, e)
 	case up.verdict.flawed():
 		c.fail(ReasonRejected, &flow.Error{
 			Where: flow.AtUpstream, Code: flow.CodeUpstreamInvalid,
-			Message: fmt.Sprintf("certificate of %s: %v; the child refused it%s", c.target(), up.verdict.err, saying(a, alerted)),
+			Message: fmt.Sprintf("certificate of %s: %v; %s refused it%s", c.target(), up.verdict.err, c.program(), saying(a, alerted)),
 			Hint:    "the server's certificate is at fault, not trace",
+			Detail:  detail,
 		})
 	case certain:
 		c.p.refused.certain(c.key, now)
@@ -135,12 +149,14 @@ func (c *conn) rejected(up *upstream, w *wireConn, err error) {
 			Where: flow.AtClient, Code: flow.CodeClientRejected,
 			Message: fmt.Sprintf("%s refused our certificate for %s%s", c.program(), c.target(), saying(a, alerted)),
 			Hint:    c.pinHint(),
+			Detail:  detail,
 		})
 	case c.p.refused.uncertain(c.key, now):
 		c.fail(ReasonRejected, &flow.Error{
 			Where: flow.AtClient, Code: flow.CodeClientRejectedMaybe,
 			Message: fmt.Sprintf("%s left right after seeing our certificate for %s%s", c.program(), c.target(), saying(a, alerted)),
 			Hint:    c.pinHint(),
+			Detail:  detail,
 		})
 	case errors.Is(err, errCloseNotify) || c.relay != nil:
 		// A connection opened ahead and not needed. No row.
@@ -148,33 +164,7 @@ func (c *conn) rejected(up *upstream, w *wireConn, err error) {
 		c.fail(ReasonFailed, &flow.Error{
 			Where: flow.AtClient, Code: flow.CodeReset,
 			Message: fmt.Sprintf("%s gave the handshake for %s up: %v", c.program(), c.target(), err),
+			Detail:  detail,
 		})
 	}
-}
-
-// saying is the end of a sentence about a refusal.
-func saying(a alert, alerted bool) string {
-	if !alerted {
-		return ""
-	}
-	return " (alert " + a.String() + ")"
-}
-
-// program names the child's program for a message.
-func (c *conn) program() string {
-	p := c.snapshot().Process
-	switch {
-	case p == nil:
-		return "the client"
-	case p.Exe != "":
-		return filepath.Base(p.Exe)
-	case len(p.Argv) > 0:
-		return filepath.Base(p.Argv[0])
-	}
-	return fmt.Sprintf("process %d", p.PID)
-}
-
-// pinHint says how to mend a refusal.
-func (c *conn) pinHint() string {
-	return "it may have its own roots or pins: add the run's CA there, or carry it undecrypted with --bypass " + c.target()
 }

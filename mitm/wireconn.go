@@ -23,11 +23,13 @@ type wireConn struct {
 	pending []byte
 	ending  error // follows pending
 	ended   error // what the stream ended with, once crypto/tls has seen it
+	heard   bool  // something came
 	records recordScanner
 
 	mu       sync.Mutex // guards what follows
 	wrote    bool       // something was sent
-	held     bool       // an alert was kept back because nothing had been sent before
+	told     alert      // the last that was to be sent in the clear
+	alerted  bool       // there was one
 	corked   bool
 	batch    *[]byte // of batches; nil while it is empty
 	withhold bool    // keep such an alert back
@@ -51,6 +53,7 @@ func (w *wireConn) Read(p []byte) (int, error) {
 		return w.readFed(p)
 	}
 	n, err := w.Conn.Read(p)
+	w.heard = w.heard || n > 0
 	w.records.scan(p[:n])
 	if n == 0 && err != nil {
 		w.ended = err
@@ -74,8 +77,10 @@ func (w *wireConn) readFed(p []byte) (int, error) {
 func (w *wireConn) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if len(p) == recordHeader+2 && p[0] == recordAlert {
+		w.told, w.alerted = alert(p[recordHeader+1]), true
+	}
 	if w.withhold && !w.wrote && len(p) > 0 && p[0] == recordAlert {
-		w.held = true
 		return len(p), nil
 	}
 	w.wrote = true
@@ -130,6 +135,13 @@ func (w *wireConn) answered() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.wrote
+}
+
+// lastAlert returns the last alert that was sent in the clear, or withheld.
+func (w *wireConn) lastAlert() (alert, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.told, w.alerted
 }
 
 // closed tells that the stream ended without close_notify, given that
