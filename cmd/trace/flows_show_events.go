@@ -97,5 +97,5 @@ func (p *printer) message(x *flow.Exchange, m *flow.Piece) {
 	if kept := m.Truncated(); kept != nil && x.IsWebSocket() {
 		line += fmt.Sprintf(" … (%s kept)", bytesText(*kept))
 	}
-	p.line("%s", p.w.fit(line))
+	p.line("%s", p.w.fit(strings.TrimRight(line, " ")))
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -17,10 +16,6 @@ const rawBoth = "both"
 // rawSides are the values of --raw.
 var rawSides = map[string][]flow.Side{
 	rawBoth: {flow.Client, flow.Server}, "request": {flow.Client}, "response": {flow.Server},
-}
-
-type rawSource interface {
-	WriteRaw(w io.Writer, id int64, side flow.Side) (int64, error)
 }
 
 // writeRaw prints exactly what passed on the wire: what the child sent, then
@@ -41,47 +36,54 @@ func writeRaw(w *terminal, stderr io.Writer, r *store.Reader, id int64, which st
 		return exitError{1, fmt.Errorf("flow %d was recorded without its bytes on the wire, in which secrets cannot be redacted: 'trace run --inspect --keep-secrets -- %s' records them", id, commandText(s.Argv))}
 	}
 	for _, side := range rawSides[which] {
-		if err := writeRawSide(w, r, x, side); err != nil {
+		if err := writeRawSide(w, r, x.ID, side); err != nil {
 			return err
 		}
+		size, err := r.RawSize(x.ID, side)
+		if err != nil {
+			return err
+		}
+		if part := sideOf(x, side); part != nil && clipped(part, size) {
+			fmt.Fprintf(stderr, "trace: the first %d bytes that the %s sent were kept (see --max-body)\n", size, side)
+		}
 	}
 	return nil
 }
 
-func writeRawSide(w *terminal, r *store.Reader, x *flow.Exchange, side flow.Side) error {
-	var out io.Writer = w
+func writeRawSide(w *terminal, r *store.Reader, id int64, side flow.Side) error {
+	if !w.tty {
+		_, err := r.WriteRaw(w, id, side)
+		return err
+	}
 	var b bytes.Buffer
-	if w.tty {
-		out = &b
-	}
-	if err := copyRaw(out, r, x, side); err != nil {
+	if _, err := r.WriteRaw(&b, id, side); err != nil {
 		return err
 	}
-	if w.tty {
-		_, err := io.WriteString(w, w.text(b.String()))
-		return err
-	}
-	return nil
+	_, err := io.WriteString(w, w.text(b.String()))
+	return err
 }
 
-// copyRaw writes the bytes of one side. Those of what is no exchange are its
-// messages.
-func copyRaw(out io.Writer, r *store.Reader, x *flow.Exchange, side flow.Side) error {
-	if x.Request != nil {
-		raw, ok := any(r).(rawSource)
-		if !ok {
-			return errors.ErrUnsupported
-		}
-		_, err := raw.WriteRaw(out, x.ID, side)
-		return err
+func sideOf(x *flow.Exchange, side flow.Side) *flow.Part {
+	if side == flow.Client {
+		return x.Request
 	}
-	ps, err := r.Messages(x.ID)
-	for i := range ps {
-		if err == nil && ps[i].Side == side {
-			_, err = out.Write(ps[i].Data)
+	return x.Response
+}
+
+// clipped reports whether --max-body cut the wire form, of which there are size
+// bytes: they are less than what the body alone had, or head and body of
+// HTTP/1, whose head passes as it is written here.
+func clipped(part *flow.Part, size int64) bool {
+	if part.Body == nil {
+		return false
+	}
+	least := part.Body.Size
+	if h := part.Head; h != nil && h.Version != "2" {
+		for _, f := range h.Fields {
+			least += int64(len(f.Name) + len(f.Value) + len(":\r\n"))
 		}
 	}
-	return err
+	return size < least
 }
 
 // commandText is a command line as one may type it again.

@@ -64,9 +64,7 @@ func named(name string) string {
 }
 
 // day is a time in flow.TimeFormat without its fraction.
-func day(stamp string) string {
-	return strings.TrimSuffix(strings.Replace(stamp, ".000000", "", 1), "Z") + "Z"
-}
+func day(stamp string) string { return strings.Replace(stamp, ".000000", "", 1) }
 
 func tlsText(t *flow.TLS, verdict string) string {
 	var facts []string
