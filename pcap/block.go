@@ -35,9 +35,9 @@ const (
 	nanoseconds     = 9 // if_tsresol: 10^-9 s
 	flagInbound     = 1
 	flagOutbound    = 2
-	secretsBlock    = 64 << 10 // bytes of key log lines in one block, at most
-	packetFixed     = 28       // bytes before the data
-	packetTrailer   = 4 + 4 + 4 + 4
+	secretsBlock    = 64 << 10  // bytes of key log lines in one block, at most
+	packetFixed     = 28        // bytes before the data
+	packetTrailer   = 8 + 4 + 4 // bytes behind it: the flags, the end of the options, the length
 	dropCountOption = 4 + 8
 )
 
@@ -128,7 +128,7 @@ func appendHeader(buf []byte, opt Options) []byte {
 
 // packetSize returns the size of a packet's block in bytes.
 func packetSize(n int, drops uint64) int {
-	size := packetFixed + (n+3)&^3 + packetTrailer + 4
+	size := packetFixed + (n+3)&^3 + packetTrailer
 	if drops > 0 {
 		size += dropCountOption
 	}
