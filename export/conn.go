@@ -43,8 +43,11 @@ type tlsErrorLine struct {
 	Pinned bool   `json:"pinned_suspected"`
 }
 
-// codeClientHello is mitm.CodeClientHello: a ClientHello that we cannot serve.
-const codeClientHello = "tls_client_unsupported"
+// The codes of mitm that are of TLS alone.
+const (
+	codeClientHello = "tls_client_unsupported"
+	codeAlert       = "tls_alert"
+)
 
 type tcpLine struct {
 	base
@@ -168,8 +171,12 @@ func tlsErrorOf(x *flow.Exchange, e *flow.Error) *tlsErrorLine {
 		l.Stage = "client_hello"
 	case flow.CodeClientRejected, flow.CodeClientRejectedMaybe, flow.CodePassedThrough:
 		l.Stage, l.Pinned = "client_finish", true
-	case flow.CodeUpstreamInvalid, flow.CodeUpstreamUntrusted, flow.CodeUpstreamTLS, flow.CodeClientCert:
+	case flow.CodeUpstreamInvalid, flow.CodeUpstreamUntrusted, flow.CodeUpstreamTLS, flow.CodeClientCert, flow.CodeHelloRefused:
 		l.Stage = "upstream"
+	case codeAlert:
+		if l.Stage = "upstream"; e.Where == flow.AtClient {
+			l.Stage = "client_finish"
+		}
 	default:
 		return nil
 	}

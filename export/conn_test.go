@@ -58,3 +58,47 @@ func TestUpstreamTrouble(t *testing.T) {
 	line := find(t, script(t, bodies, func(l *JSONL) error { return l.Done(x) }), "tls_error")
 	same(t, line, map[string]any{"stage": "upstream", "pinned_suspected": false, "sni": "api.anthropic.com", "hint": "--upstream-ca FILE", "flow_id": ""})
 }
+
+func TestStages(t *testing.T) {
+	x := call(1)
+	for _, c := range []struct {
+		where  flow.Where
+		code   string
+		stage  any
+		pinned any
+	}{
+		{flow.AtClient, codeClientHello, "client_hello", false},
+		{flow.AtClient, flow.CodeClientRejected, "client_finish", true},
+		{flow.AtClient, flow.CodePassedThrough, "client_finish", true},
+		{flow.AtClient, codeAlert, "client_finish", false},
+		{flow.AtUpstream, codeAlert, "upstream", false},
+		{flow.AtUpstream, flow.CodeHelloRefused, "upstream", false},
+		{flow.AtUpstream, flow.CodeClientCert, "upstream", false},
+	} {
+		e := &flow.Error{Where: c.where, Code: c.code, Message: "m", Detail: "unknown_ca"}
+		l := tlsErrorOf(x, e)
+		if l == nil || l.Stage != c.stage || l.Pinned != c.pinned || l.Detail != "unknown_ca" {
+			t.Errorf("%s, %s: %+v", c.where, c.code, l)
+		}
+	}
+	if l := tlsErrorOf(x, &flow.Error{Code: flow.CodeHelloRefusedMaybe}); l != nil {
+		t.Errorf("an answer is no failure of TLS: %+v", l)
+	}
+}
+
+// TestMarksOfConnections: what happened to the TLS of a connection is told
+// once, although each of its flows knows it.
+func TestMarksOfConnections(t *testing.T) {
+	note := flow.Note{At: after(1), Error: &flow.Error{Where: flow.AtUpstream, Code: codeAlert, Message: "m"}}
+	lines := script(t, bodies, func(l *JSONL) error {
+		for id := range int64(3) {
+			x := plain(id + 1)
+			x.Conn.ID, x.Marks = 1, []flow.Note{note}
+			l.Done(x)
+		}
+		return nil
+	})
+	if got, want := kinds(lines), "meta connection_open request:1 response_headers:1 tls_error response:1 request:2 response_headers:2 response:2 request:3 response_headers:3 response:3"; got != want {
+		t.Errorf("\ngot  %s\nwant %s", got, want)
+	}
+}

@@ -35,6 +35,13 @@ type JSONL struct {
 	err     error
 	flows   map[int64]*progress
 	conns   map[int64]connState
+	tlsSaid map[connError]bool
+}
+
+// connError is an error of a connection, which each of its flows tells.
+type connError struct {
+	conn int64
+	key  string
 }
 
 // connState says which lines of a connection are written.
@@ -317,9 +324,15 @@ func (l *JSONL) trouble(x *flow.Exchange, p *progress, e *flow.Error, at time.Ti
 	if p.said == nil {
 		p.said = make(map[string]bool)
 	}
+	if l.tlsSaid == nil {
+		l.tlsSaid = make(map[connError]bool)
+	}
 	p.said[key] = true
 	if line := tlsErrorOf(x, e); line != nil {
-		l.write(line, "tls_error", at, 0, x.Conn.ID)
+		if of := (connError{x.Conn.ID, key}); !l.tlsSaid[of] {
+			l.tlsSaid[of] = true
+			l.write(line, "tls_error", at, 0, x.Conn.ID)
+		}
 		return
 	}
 	l.write(&errorLine{Error: e, Fatal: fatal}, "error", at, x.ID, x.Conn.ID)
