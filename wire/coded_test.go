@@ -11,10 +11,10 @@ import (
 // TestCoded: bytes that hide their text from redaction (HPACK, masked frames)
 // are counted, not handed over, unless the record may hold secrets.
 func TestCoded(t *testing.T) {
-	const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + "frames with a coded key"
+	const preface = "PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n" + "frames with a coded key"
 	for _, secrets := range []bool{false, true} {
 		var kept, size int64
-		d := &wire.Decoder{Conn: &flow.Conn{Decrypted: true}, Secrets: secrets, Emit: func(e flow.Event) {
+		d := &wire.Decoder{Conn: &flow.Conn{Decrypted: true, Protocol: "http2"}, Secrets: secrets, Emit: func(e flow.Event) {
 			if e.Kind == flow.Message {
 				kept += int64(len(e.Data))
 				size += e.Size

@@ -151,10 +151,7 @@ func fold(a, b string) bool { return len(a) == len(b) && strings.EqualFold(a, b)
 // address fills in what a request addresses: Scheme, Host, Port and Path, by
 // the four forms of RFC 9112 section 3.2 and section 3.3.
 func (d *Decoder) address(h *flow.Head) {
-	h.Scheme = "http"
-	if d.Conn.Decrypted && !d.inner {
-		h.Scheme = "https"
-	}
+	h.Scheme = d.scheme()
 	authority := ""
 	if scheme, rest, ok := strings.Cut(h.Target, "://"); ok && isScheme(scheme) {
 		h.Scheme = strings.ToLower(scheme)
@@ -172,6 +169,20 @@ func (d *Decoder) address(h *flow.Head) {
 		h.Path = h.Target
 		authority = strings.Trim(h.Get("Host"), " \t\r\n")
 	}
+	d.locate(h, authority)
+}
+
+// scheme is that of a request that does not say.
+func (d *Decoder) scheme() string {
+	if d.Conn.Decrypted && !d.inner {
+		return "https"
+	}
+	return "http"
+}
+
+// locate fills in Host and Port, by the authority of a request and by the
+// connection.
+func (d *Decoder) locate(h *flow.Head, authority string) {
 	h.Port = 80
 	if h.Scheme == "https" {
 		h.Port = 443

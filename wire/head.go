@@ -13,7 +13,7 @@ const maxFields = 10000
 
 // oddities are the ways in which a head departs from its grammar without
 // making the message unreadable. Each is told once a head.
-type oddities uint16
+type oddities uint32
 
 const (
 	oddTarget oddities = 1 << iota
@@ -27,6 +27,17 @@ const (
 	oddLength
 	oddBoth
 	oddTransfer
+
+	// Of HTTP/2 only.
+	oddLong
+	oddLine
+	oddPseudo
+	oddUpper
+	oddConnection
+	oddMissing
+	oddLengthValue
+	oddSwitch
+	oddTrailers
 )
 
 var oddityText = []string{
@@ -41,6 +52,15 @@ var oddityText = []string{
 	"more than one Content-Length, all equal",
 	"both Transfer-Encoding and Content-Length: the former is followed",
 	"Transfer-Encoding is not as HTTP/1.1 allows",
+	"the header is too long: some of its fields are left out",
+	"a field contains CR or LF",
+	"a pseudo-header field is unknown, repeated or out of place",
+	"a field name is not in lower case",
+	"a field of HTTP/1's connections has no place in HTTP/2",
+	"a pseudo-header field is missing",
+	"Content-Length is not a number, or says two",
+	"HTTP/2 cannot switch protocols",
+	"trailers do not end their message, or come twice",
 }
 
 // each calls f for every oddity.
@@ -48,7 +68,7 @@ func (o oddities) each(f func(code, text string)) {
 	for i, text := range oddityText {
 		if bit := oddities(1) << i; o&bit != 0 {
 			code := flow.CodeMalformed
-			if bit == oddFields {
+			if bit == oddFields || bit == oddLong {
 				code = flow.CodeLimit
 			}
 			f(code, text)

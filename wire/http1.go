@@ -106,7 +106,8 @@ func (in *direction) noRequest(at time.Time, look outcome) {
 	d := in.d
 	switch {
 	case look == http2 && d.flows == d.stage:
-		d.switchTo(reasonHTTP2)
+		d.become(at, newHTTP2(d))
+		return
 	case look == full:
 		in.leave(flow.CodeLimit, in.fault(flow.CodeLimit, "too many requests wait for their answers"))
 	case d.flows == d.stage:
@@ -220,11 +221,15 @@ func (in *direction) response(at time.Time, h *flow.Head, odd oddities, block []
 	x := in.msg
 	f := frameResponse(h, x.req.Method)
 	e := flow.Event{Kind: flow.Response, At: in.since, Flow: x.id, Side: in.side, Head: h}
-	if h.Status < 200 && h.Status != 101 {
+	h2c := h.Status == 101 && in.d.upgradesHTTP2(x, h)
+	if h.Status < 200 && h.Status != 101 || h2c {
 		e.Kind = flow.Informational
 		in.d.emit(e)
 		in.d.raw(x, in.side, in.since, block)
 		odd.each(func(code, text string) { x.mark(in.side, at, flow.AtUpstream, code, text) })
+		if h2c {
+			in.d.upgradeHTTP2(at, x)
+		}
 		return
 	}
 	if f.kind != frameNone {
@@ -241,6 +246,7 @@ func (in *direction) response(at time.Time, h *flow.Head, odd oddities, block []
 	in.d.emit(e)
 	in.d.raw(x, in.side, in.since, block)
 	(odd | f.odd).each(func(code, text string) { x.mark(in.side, at, flow.AtUpstream, code, text) })
+	x.suspect(at, h)
 	if !switched {
 		in.content(at, h, f)
 		return

@@ -10,9 +10,6 @@ import (
 // maxOpaque is how much of each direction of an opaque flow is handed over.
 const maxOpaque = 64 << 10
 
-// reasonHTTP2 is the reason of a connection that speaks HTTP/2.
-const reasonHTTP2 = "http2"
-
 // A tunnel is the opaque flow of a connection: what passes in the directions
 // that have left HTTP. It is opened by their first byte. Of each direction the
 // first maxOpaque bytes are handed over as they pass, unless they are coded;

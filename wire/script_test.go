@@ -137,6 +137,15 @@ func show(events []flow.Event) string {
 				fmt.Fprintf(&b, " %d %q", h.Status, h.Reason)
 			}
 			fmt.Fprintf(&b, " HTTP/%s", h.Version)
+			if h.Stream != 0 {
+				fmt.Fprintf(&b, " stream=%d", h.Stream)
+			}
+			if h.Authority != "" {
+				fmt.Fprintf(&b, " authority=%q", h.Authority)
+			}
+			if h.Protocol != "" {
+				fmt.Fprintf(&b, " protocol=%q", h.Protocol)
+			}
 			if h.Streaming {
 				b.WriteString(" streaming")
 			}
@@ -172,6 +181,9 @@ func show(events []flow.Event) string {
 		}
 		if e.Error != nil {
 			fmt.Fprintf(&b, " %s %s: %s", e.Error.Where, e.Error.Code, e.Error.Message)
+			if e.Error.Detail != "" {
+				fmt.Fprintf(&b, " (%s)", e.Error.Detail)
+			}
 			if e.Error.Detail != "" {
 				fmt.Fprintf(&b, " (%s)", e.Error.Detail)
 			}

@@ -169,7 +169,7 @@ func (d *Decoder) begin() {
 	case c.Opaque != "":
 		d.switchTo(c.Opaque)
 	case c.Child.ALPN == "h2" || c.Upstream.ALPN == "h2" || c.Protocol == "http2":
-		d.switchTo(reasonHTTP2)
+		d.become(time.Time{}, newHTTP2(d))
 	}
 }
 
