@@ -2,7 +2,6 @@ package flow
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -133,11 +132,14 @@ type jsonNote struct {
 }
 
 type jsonEvent struct {
-	AtMS  float64 `json:"at_ms"`
-	Event string  `json:"event"`
-	ID    string  `json:"id,omitempty"`
-	Retry string  `json:"retry,omitempty"`
-	Data  any     `json:"data"`
+	AtMS         float64           `json:"at_ms"`
+	Dir          string            `json:"dir,omitempty"`     // where both sides may send events
+	Framing      string            `json:"framing,omitempty"` // but that of SSE
+	Event        string            `json:"event"`
+	ID           string            `json:"id,omitempty"`
+	Retry        string            `json:"retry,omitempty"`
+	FrameHeaders map[string]string `json:"frame_headers,omitempty"`
+	Data         any               `json:"data"`
 }
 
 type jsonMessage struct {
@@ -180,11 +182,19 @@ func (d *Detail) MarshalJSON() ([]byte, error) {
 		j.Response.Body = new(BodyValue(d.ResponseBody))
 	}
 	for _, p := range d.Events {
-		e := ParseSSE(p.Data)
+		framing := d.Framing(p.Side)
+		e := ParseEvent(framing, p.Data)
 		if !e.Dispatched {
 			continue // a comment or a lone field: not an event
 		}
-		j.Events = append(j.Events, jsonEvent{d.since(p.At), cmp.Or(e.Event, "message"), e.ID, e.Retry, TextValue(e.Data)})
+		v := jsonEvent{AtMS: d.since(p.At), Event: e.Name(), ID: e.ID, Retry: e.Retry, FrameHeaders: e.HeaderMap(), Data: e.Value()}
+		if framing != FramingSSE {
+			v.Framing = framing
+		}
+		if framing == FramingGRPC || p.Side == Client {
+			v.Dir = p.Side.Dir()
+		}
+		j.Events = append(j.Events, v)
 	}
 	for _, p := range d.Messages {
 		j.Messages = append(j.Messages, d.message(p))

@@ -46,15 +46,9 @@ type body struct {
 	kept      int64
 	truncated bool
 
-	cutter cutter // nil unless an event stream
+	cutter cutter      // nil unless a stream of events
+	grpc   *grpcCutter // instead, as it changes what is handed over
 	events int64
-}
-
-// A cutter cuts a decoded body into events as it passes, in any split: it
-// hands over StreamEvents, and as Body what stands between them.
-type cutter interface {
-	push(p []byte)
-	end() // hands over what is left
 }
 
 // newBody begins the body of side's message in x. transfer are the transfer
@@ -71,10 +65,13 @@ func newBody(x *exchange, side flow.Side, h *flow.Head, transfer []string) *body
 	if x.d.Limit != nil {
 		b.limit = x.d.Limit(side, x.req, resp)
 	}
-	if h.Framing == flow.FramingSSE {
-		b.cutter = &sseCutter{out: b.piece}
-	}
 	b.names = codings(h, transfer)
+	if h.Framing != "" && !unreadable(h, transfer) {
+		if h.Framing == flow.FramingGRPC {
+			b.grpc = newGRPCCutter(b, h)
+		}
+		b.cutter = newCutter(b, h)
+	}
 	return b
 }
 
@@ -188,6 +185,9 @@ func (b *body) encoding() string { return strings.Join(b.names, ", ") }
 
 // deliver takes decoded bytes and says whether more are wanted.
 func (b *body) deliver(p []byte) error {
+	if b.grpc != nil {
+		return b.messages(p)
+	}
 	if b.truncated {
 		b.decoded = b.size // not coded: a coding would have ended
 		return errEnough
@@ -215,6 +215,15 @@ func (b *body) deliver(p []byte) error {
 	return nil
 }
 
+// messages takes decoded bytes of a body that counts for itself.
+func (b *body) messages(p []byte) error {
+	b.grpc.push(p)
+	if b.truncated && b.names != nil {
+		return errEnough
+	}
+	return nil
+}
+
 // isBomb reports whether a body of size bytes that has become decoded bytes
 // can be nothing else.
 func isBomb(decoded, size int64) bool {
@@ -226,23 +235,18 @@ func (b *body) bomb() {
 	b.mark(flow.CodeLimit, "the body grows beyond measure when decoded: the rest is left out")
 }
 
-// piece hands over a piece of the decoded body. A cutter says Mark with nil for
-// an event that was too long.
+// piece hands over a piece of the decoded body.
 func (b *body) piece(kind flow.Kind, p []byte) {
-	switch kind {
-	case flow.Mark:
-		b.mark(flow.CodeLimit, "an event of the stream is too long: it is kept as part of the body")
-		return
-	case flow.StreamEvent:
+	if kind == flow.StreamEvent {
 		b.events++
 	}
 	b.x.d.emit(flow.Event{Kind: kind, At: b.at, Flow: b.x.id, Side: b.side, Data: p})
 }
 
 func (b *body) mark(code, message string) {
-	at := flow.AtDecode
-	if code == flow.CodeMalformed {
-		at = where(b.side)
+	at := where(b.side)
+	if code == flow.CodeLimit {
+		at = flow.AtDecode
 	}
 	b.x.mark(b.side, b.at, at, code, message)
 }
@@ -262,8 +266,12 @@ func (b *body) end(at time.Time, cut bool, trailers []flow.Field) {
 			}
 		}
 	}
-	if b.cutter != nil {
-		b.cutter.end()
+	switch {
+	case b.grpc != nil:
+		b.grpc.end(cut)
+		trailers = b.grpc.conclude(trailers)
+	case b.cutter != nil:
+		b.cutter.end(cut)
 	}
 	e := &flow.Ended{
 		Size: b.size, SHA256: emptySum, Decoded: b.decoded, Kept: b.kept,
@@ -274,6 +282,9 @@ func (b *body) end(at time.Time, cut bool, trailers []flow.Field) {
 	}
 	if b.coding != nil {
 		e.Encoding = b.encoding()
+	}
+	if b.grpc != nil && len(b.grpc.coded) > 0 {
+		e.Encoding = strings.Join(append(slices.Clone(b.names), b.grpc.coded...), ", ")
 	}
 	b.x.d.emit(flow.Event{Kind: flow.BodyEnd, At: at, Flow: b.x.id, Side: b.side, Ended: e})
 	b.abort()

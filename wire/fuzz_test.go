@@ -109,6 +109,7 @@ func (s *script) String() string {
 // state is what check knows of one flow.
 type state struct {
 	opaque  bool
+	framing [2]string
 	socket  bool // switched to a WebSocket
 	ended   bool
 	final   bool
@@ -138,7 +139,11 @@ func check(t *testing.T, s *script, events []flow.Event) {
 			if x != nil || e.Flow != int64(len(flows))+1 {
 				fail("opens the wrong flow")
 			}
-			flows[e.Flow] = &state{opaque: e.Kind == flow.Opaque}
+			x = &state{opaque: e.Kind == flow.Opaque}
+			if e.Head != nil {
+				x.framing[flow.Client] = e.Head.Framing
+			}
+			flows[e.Flow] = x
 			continue
 		case x == nil:
 			fail("of a flow that is not open")
@@ -178,7 +183,7 @@ func (x *state) step(e flow.Event, passed *[2]int64) string {
 		if x.final || x.bodyEnd[flow.Server] {
 			return "a head after the final one"
 		}
-		x.final = e.Kind == flow.Response
+		x.final, x.framing[flow.Server] = e.Kind == flow.Response, e.Head.Framing
 		x.socket = e.Head.Protocol == "websocket"
 	case flow.Body, flow.StreamEvent:
 		if x.bodyEnd[side] || side == flow.Server && !x.final {
@@ -190,7 +195,7 @@ func (x *state) step(e flow.Event, passed *[2]int64) string {
 		x.data[side] = append(x.data[side], e.Data...)
 		if e.Kind == flow.StreamEvent {
 			x.events[side]++
-			if !flow.ParseSSE(e.Data).Dispatched {
+			if x.framing[side] == "" || !flow.ParseEvent(x.framing[side], e.Data).Dispatched {
 				return "no event"
 			}
 		}

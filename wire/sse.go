@@ -6,10 +6,6 @@ import (
 	"trace/flow"
 )
 
-// maxEvent bounds one event of an event stream. A longer one is handed over as
-// pieces of the body.
-const maxEvent = 16 << 20
-
 // An sseCutter cuts an event stream (HTML standard, section 9.2) behind each empty
 // line, in any split and with any of the line ends LF, CRLF and CR. Blocks that
 // are events go out as StreamEvent, others and the unfinished rest as Body.
@@ -19,9 +15,7 @@ const maxEvent = 16 << 20
 // the line before ended in CRLF the LF is waited for, so that the events of a
 // CRLF stream are whole however it is split.
 type sseCutter struct {
-	out   func(kind flow.Kind, p []byte)
-	block []byte // of the block, what came in earlier pushes
-	long  bool   // the block is too long and goes out in pieces
+	gatherer // of the block
 
 	text  bool // the line has text
 	cr    bool // the byte before was a CR that ended a line
@@ -40,7 +34,7 @@ func (c *sseCutter) push(p []byte) {
 				i++
 			}
 			c.close, c.crlf = false, b == '\n'
-			c.cut(p[start:i])
+			c.finish(p[start:i])
 			start = i
 		case c.cr && b == '\n':
 			c.cr, c.crlf = false, true
@@ -64,7 +58,7 @@ func (c *sseCutter) push(p []byte) {
 		case b == '\n':
 			i++
 			c.crlf = false
-			c.cut(p[start:i])
+			c.finish(p[start:i])
 			start = i
 		case b == '\r':
 			i++
@@ -73,7 +67,7 @@ func (c *sseCutter) push(p []byte) {
 				break
 			}
 			c.cr = true
-			c.cut(p[start:i])
+			c.finish(p[start:i])
 			start = i
 		default:
 			c.text, c.cr = true, false
@@ -82,54 +76,23 @@ func (c *sseCutter) push(p []byte) {
 	c.keep(p[start:])
 }
 
-// keep remembers the beginning of a block.
-func (c *sseCutter) keep(p []byte) {
-	if len(p) == 0 {
-		return
-	}
-	if !c.long && len(c.block)+len(p) > maxEvent {
-		c.long = true
-		c.out(flow.Mark, nil)
-		if len(c.block) > 0 {
-			c.out(flow.Body, c.block)
-		}
-		c.block = nil
-	}
-	if c.long {
-		c.out(flow.Body, p)
-		return
-	}
-	c.block = append(c.block, p...)
-}
-
-// cut hands over the block that p ends.
-func (c *sseCutter) cut(p []byte) {
-	if c.long || len(c.block) > 0 || len(p) > maxEvent {
-		c.keep(p)
-		p = c.block
-	}
-	switch {
-	case c.long:
-		c.long = false
+// finish hands over the block that p ends.
+func (c *sseCutter) finish(p []byte) {
+	switch p = c.whole(p); {
 	case isEvent(p):
-		c.out(flow.StreamEvent, p)
-	case len(p) > 0:
-		c.out(flow.Body, p)
+		c.b.piece(flow.StreamEvent, p)
+	default:
+		c.between(p)
 	}
-	if c.block = c.block[:0]; cap(c.block) > 4<<10 {
-		c.block = nil
-	}
+	c.done()
 }
 
 // end hands over what is left.
-func (c *sseCutter) end() {
-	switch {
-	case c.close:
-		c.cut(nil)
-	case len(c.block) > 0:
-		c.out(flow.Body, c.block)
+func (c *sseCutter) end(bool) {
+	if c.close {
+		c.finish(nil)
 	}
-	c.block = nil
+	c.drop()
 }
 
 // isEvent reports what flow.SSE.Dispatched does: whether block has data.
