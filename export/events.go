@@ -29,14 +29,11 @@ type sseLine struct {
 // sseOf makes the line of one event, or nil of a block that is none.
 func sseOf(x *flow.Exchange, p *flow.Piece) *sseLine {
 	framing := x.Framing(p.Side)
-	e := parseEvent(framing, p.Data)
+	e := flow.ParseEvent(framing, p.Data)
 	if !e.Dispatched {
 		return nil
 	}
-	l := &sseLine{Event: e.Event, Data: flow.TextValue(e.Data), ID: e.ID, OffsetMS: since(x, p.At)}
-	if l.Event == "" {
-		l.Event = "message" // the default of the HTML standard, section 9.2.6
-	}
+	l := &sseLine{Event: e.Name(), Data: flow.TextValue(e.Data), FrameHeaders: e.HeaderMap(), ID: e.ID, OffsetMS: since(x, p.At)}
 	if framing != flow.FramingSSE {
 		l.Framing = framing
 	}
@@ -45,9 +42,6 @@ func sseOf(x *flow.Exchange, p *flow.Piece) *sseLine {
 	}
 	if e.Binary {
 		l.Data, l.Encoding = e.Data, "base64"
-	}
-	if len(e.Headers) > 0 {
-		l.FrameHeaders = headers(e.Headers)
 	}
 	if n, err := strconv.ParseInt(e.Retry, 10, 64); err == nil && n >= 0 {
 		l.Retry = &n
@@ -142,11 +136,3 @@ func wsCloseOf(x *flow.Exchange, frame *flow.Piece) *wsCloseLine {
 
 // since returns the milliseconds from the start of x to t, not negative.
 func since(x *flow.Exchange, t time.Time) float64 { return *flow.MS(max(0, t.Sub(x.Started))) }
-
-type parsedEvent struct {
-	flow.SSE
-	Headers []flow.Field
-	Binary  bool
-}
-
-func parseEvent(_ string, block []byte) parsedEvent { return parsedEvent{SSE: flow.ParseSSE(block)} }

@@ -74,17 +74,18 @@ func (e *ParsedEvent) Value() any {
 }
 
 // HeaderMap returns Headers as the object that stands in JSON, nil if there are
-// none. Values of the same name are joined.
+// none: names in lower case, values of the same name joined.
 func (e *ParsedEvent) HeaderMap() map[string]string {
 	var m map[string]string
 	for _, f := range e.Headers {
 		if m == nil {
 			m = map[string]string{}
 		}
-		if v, ok := m[f.Name]; ok {
-			m[f.Name] = v + ", " + f.Value
+		name := strings.ToLower(f.Name)
+		if v, ok := m[name]; ok {
+			m[name] = v + ", " + f.Value
 		} else {
-			m[f.Name] = f.Value
+			m[name] = f.Value
 		}
 	}
 	return m

@@ -25,7 +25,7 @@ func (p *printer) events(d *flow.Detail) {
 // event prints one event of a stream, on one line.
 func (p *printer) event(x *flow.Exchange, piece *flow.Piece) {
 	framing := x.Framing(piece.Side)
-	e := parseEvent(framing, piece.Data)
+	e := flow.ParseEvent(framing, piece.Data)
 	if !e.Dispatched {
 		return
 	}
@@ -33,11 +33,7 @@ func (p *printer) event(x *flow.Exchange, piece *flow.Piece) {
 	if framing == flow.FramingGRPC || piece.Side == flow.Client {
 		words[0] += " " + pad(piece.Side.Dir(), 8, false)
 	}
-	name := e.Event
-	if name == "" {
-		name = "message"
-	}
-	words[0] += " " + printable(name)
+	words[0] += " " + printable(e.Name())
 	if framing == flow.FramingMultipart {
 		for _, h := range e.Headers {
 			words = append(words, printable(h.Name+": "+h.Value))
