@@ -129,7 +129,14 @@ func checkRow(t *testing.T, r row, e entry) {
 	if p := r.Process; p == nil || len(p.Argv) == 0 || p.Exe == "" {
 		t.Errorf("%s: no process is named: %+v", name, p)
 	}
-	if !r.Conn.Decrypted || r.Request.Scheme != "https" || r.Request.Host != host || r.Request.Port != 443 {
+	scheme, port := "http", 80
+	if e.secure {
+		scheme, port = "https", 443
+	}
+	if r.Conn.Decrypted != e.secure || r.Request.Scheme != scheme || r.Request.Host != host || r.Request.Port != port {
 		t.Errorf("%s: conn %+v, request %s://%s:%d", name, r.Conn, r.Request.Scheme, r.Request.Host, r.Request.Port)
+	}
+	if proto := "HTTP/" + r.Request.Version; proto != e.proto && proto+".0" != e.proto {
+		t.Errorf("%s: recorded as %s, served as %s", name, proto, e.proto)
 	}
 }

@@ -71,8 +71,8 @@ func (n *internet) laptop(argv []string) []string {
 func (n *internet) serve(cert tls.Certificate) func() []entry {
 	n.t.Helper()
 	l := n.listen("[::]:443")
-	o := &origin{}
-	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { o.logged(content, w, r) })}
+	o := &origin{handler: content}
+	srv := &http.Server{Handler: http.HandlerFunc(o.dispatch)}
 	done := make(chan struct{})
 	go func() {
 		srv.Serve(tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"http/1.1"}}))

@@ -117,12 +117,20 @@ type entry struct {
 	reqHash, respHash string
 	userAgent, proto  string
 	headers           http.Header
+	secure            bool
+	// Of gRPC: messages of both sides; of a WebSocket those of the client
+	// and those of the server.
+	received, sent int
+	messages       [2][]seenMessage
 }
 
 // An origin is a real HTTP server on loopback that keeps a log.
 type origin struct {
 	addr string
 	port string
+	// handler answers what raw, where there is one, leaves.
+	handler http.HandlerFunc
+	raw     func(http.ResponseWriter, *http.Request) bool
 
 	mu  sync.Mutex
 	log []entry
@@ -150,18 +158,26 @@ func (s *sum) Unwrap() http.ResponseWriter { return s.ResponseWriter }
 // cfg lists it.
 func serve(t *testing.T, cfg *tls.Config, h http.HandlerFunc) *origin {
 	t.Helper()
+	if h == nil {
+		h = content
+	}
+	o := &origin{handler: h}
+	o.start(t, cfg)
+	return o
+}
+
+// start begins to listen and serve.
+func (o *origin) start(t *testing.T, cfg *tls.Config) {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	o := &origin{addr: l.Addr().String(), port: port}
-	if h == nil {
-		h = content
-	}
+	o.addr = l.Addr().String()
+	_, o.port, _ = net.SplitHostPort(o.addr)
 	srv := &http.Server{
 		ErrorLog: log.New(io.Discard, "", 0),
-		Handler:  http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { o.logged(h, w, r) }),
+		Handler:  http.HandlerFunc(o.dispatch),
 	}
 	if cfg != nil {
 		cfg = cfg.Clone()
@@ -179,23 +195,19 @@ func serve(t *testing.T, cfg *tls.Config, h http.HandlerFunc) *origin {
 		srv.Close()
 		<-done
 	})
-	return o
 }
 
-func (o *origin) logged(h http.HandlerFunc, w http.ResponseWriter, r *http.Request) {
+func (o *origin) logged(w http.ResponseWriter, r *http.Request) {
 	req := sha256.New()
 	body, _ := io.ReadAll(io.TeeReader(r.Body, req))
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	resp := sha256.New()
 	sw := &sum{ResponseWriter: w, h: resp}
-	h(sw, r)
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.log = append(o.log, entry{
-		method: r.Method, path: r.URL.RequestURI(), proto: r.Proto, userAgent: r.UserAgent(), headers: r.Header,
-		reqSize: int64(len(body)), reqHash: hex.EncodeToString(req.Sum(nil)),
-		respSize: sw.size, respHash: hex.EncodeToString(resp.Sum(nil)),
-	})
+	o.handler(sw, r)
+	e := entryOf(r)
+	e.reqSize, e.reqHash = int64(len(body)), hex.EncodeToString(req.Sum(nil))
+	e.respSize, e.respHash = sw.size, hex.EncodeToString(resp.Sum(nil))
+	o.add(e)
 }
 
 func (o *origin) entries() []entry {

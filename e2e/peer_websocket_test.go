@@ -74,6 +74,7 @@ type ws struct {
 	rnd    *rand.Rand
 	e      *seen
 	in     io.Writer // takes raw bytes; nil: not wanted
+	echo   bool      // send back what comes, and nothing else
 
 	wmu    sync.Mutex // of what follows
 	w      func(p []byte) error
@@ -289,6 +290,11 @@ func (w *ws) readAll() error {
 			}
 			m.Size, m.SHA = len(whole), sumOf(whole)
 			w.received(m, 1)
+			if w.echo {
+				if err := w.sendBack(m, whole); err != nil {
+					return err
+				}
+			}
 		case opPing:
 			w.received(seenMessage{Opcode: op, Size: len(data), SHA: sumOf(data)}, 0)
 			// Not here: were both ends to wait with what they write, neither
@@ -307,6 +313,18 @@ func (w *ws) readAll() error {
 			return fmt.Errorf("opcode %d", op)
 		}
 	}
+}
+
+// sendBack sends a message as it came.
+func (w *ws) sendBack(m seenMessage, data []byte) error {
+	w.wmu.Lock()
+	defer w.wmu.Unlock()
+	first := 0x80 | m.Opcode
+	if m.Compressed {
+		data, first = w.deflate(data), first|0x40
+	}
+	w.e.MsgSent = append(w.e.MsgSent, m)
+	return w.frame(first, data)
 }
 
 func (w *ws) received(m seenMessage, data int) {

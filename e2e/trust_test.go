@@ -41,7 +41,7 @@ func compileJava(t *testing.T) (classes string) {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.Command("javac", "--release", "11", "-d", dir, "testdata/java/Fetch.java").CombinedOutput(); err != nil {
+	if out, err := exec.Command("javac", "--release", "11", "-d", dir, "testdata/java/Fetch.java", "testdata/java/Modern.java").CombinedOutput(); err != nil {
 		t.Fatalf("javac: %v\n%s", err, out)
 	}
 	return dir
