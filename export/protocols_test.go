@@ -44,6 +44,22 @@ func secure(id int64) *flow.Exchange {
 	return x
 }
 
+// rpc returns a gRPC call that found nothing.
+func rpc(id int64) *flow.Exchange {
+	x := secure(id)
+	x.Request.Head.Method, x.Request.Head.Path, x.Request.Head.Framing, x.Request.Head.Streaming = "POST", "/shop.Shop/Find", flow.FramingGRPC, true
+	x.Request.Head.Fields = fields("content-type", "application/grpc", "te", "trailers")
+	x.Request.Body = &flow.Ended{Size: 12, Decoded: 12, Events: 1}
+	x.Response.Head = &flow.Head{Status: 200, Version: "2", Stream: 5, Framing: flow.FramingGRPC, Streaming: true, Fields: fields("content-type", "application/grpc")}
+	x.Response.Body = &flow.Ended{Size: 12, Decoded: 12, Events: 1, Trailers: fields("grpc-status", "5", "grpc-message", "no%20such%20thing")}
+	return x
+}
+
+// frame is a message of gRPC.
+func frame(index int, side flow.Side, message string) flow.Piece {
+	return flow.Piece{Index: index, At: after(1 + float64(index)), Side: side, Data: append([]byte{0, 0, 0, 0, byte(len(message))}, message...)}
+}
+
 // protocols writes the sessions of testdata/protocols.jsonl.
 func protocols(l *JSONL) error {
 	x := socket(1)
@@ -60,6 +76,13 @@ func protocols(l *JSONL) error {
 	l.Streamed(x, message(5, flow.Server, flow.OpClose, "\x03\xe8bye"))
 	l.Streamed(x, message(6, flow.Client, flow.OpClose, ""))
 	l.Done(x)
+	g := rpc(3)
+	l.Opened(g)
+	l.Streamed(g, frame(0, flow.Client, "\x0a\x02hi\x10\x96\x01"))
+	l.Requested(g)
+	l.Responded(g)
+	l.Streamed(g, frame(1, flow.Server, "\x0a\x05there"))
+	l.Done(g)
 	y := secure(2)
 	y.State = flow.StateFailed
 	y.Error = &flow.Error{Where: flow.AtUpstream, Code: flow.CodeReset, Message: "the server reset the stream", Detail: "ENHANCE_YOUR_CALM"}
@@ -261,4 +284,41 @@ func TestHostileText(t *testing.T) {
 	if got := base64.StdEncoding.EncodeToString([]byte("\x03\xe8" + evil)); lines[6]["data"] != got {
 		t.Errorf("close frame: %v", lines[6])
 	}
+}
+
+func TestFramings(t *testing.T) {
+	amazon := "\x00\x00\x00\x4a\x00\x00\x00\x2aXXXX" +
+		"\x0b:event-type\x07\x00\x05chunk\x0d:message-type\x07\x00\x05event" + `{"a":[1]}` + "    " + "XXXX"
+	for _, c := range []struct {
+		name, framing, block string
+		side                 flow.Side
+		want                 map[string]any
+	}{
+		{"ndjson", flow.FramingNDJSON, "{\"done\":false,\"n\":1}\n", flow.Server, map[string]any{"framing": "ndjson", "event": "message", "data": map[string]any{"done": false, "n": 1.0}, "dir": nil, "raw": nil, "encoding": nil}},
+		{"no json", flow.FramingNDJSON, "oops\n", flow.Server, map[string]any{"framing": "ndjson", "data": "oops"}},
+		{"no text", flow.FramingNDJSON, "\xff\x00\n", flow.Server, map[string]any{"data": "/wA=", "encoding": "base64", "raw": nil}},
+		{"json-array", flow.FramingJSONArray, "{\"a\":1}", flow.Server, map[string]any{"framing": "json-array", "data": map[string]any{"a": 1.0}}},
+		{"aws-eventstream", flow.FramingEventStream, amazon, flow.Server, map[string]any{"framing": "aws-eventstream", "event": "chunk", "data": map[string]any{"a": []any{1.0}}, "frame_headers": map[string]any{":event-type": "chunk", ":message-type": "event"}}},
+		{"multipart", flow.FramingMultipart, "--b\r\nContent-Type: text/plain\r\n\r\nhello\r\n", flow.Server, map[string]any{"framing": "multipart", "data": "hello", "frame_headers": map[string]any{"content-type": "text/plain"}}},
+		{"grpc", flow.FramingGRPC, "\x00\x00\x00\x00\x02\x08\x07", flow.Server, map[string]any{"framing": "grpc", "dir": "s2c", "data": map[string]any{"1": 7.0}, "raw": "AAAAAAIIBw=="}},
+		{"grpc json", flow.FramingGRPC, "\x00\x00\x00\x00\x07{\"a\":1}", flow.Client, map[string]any{"framing": "grpc", "dir": "c2s", "data": map[string]any{"a": 1.0}}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			x := rpc(1)
+			x.Request.Head.Framing, x.Response.Head.Framing = c.framing, c.framing
+			lines := script(t, bodies, func(l *JSONL) error {
+				return l.Streamed(x, flow.Piece{Side: c.side, At: after(600), Data: []byte(c.block)})
+			})
+			same(t, find(t, lines, "sse"), c.want)
+			same(t, find(t, lines, "response_headers"), map[string]any{"framing": c.framing, "streaming": true})
+		})
+	}
+}
+
+func TestGRPCFields(t *testing.T) {
+	lines := script(t, bodies, func(l *JSONL) error { return l.Done(rpc(1)) })
+	same(t, find(t, lines, "stream_end"), map[string]any{"grpc_status": 5.0, "grpc_message": "no such thing", "complete": true, "trailers": map[string]any{"grpc-status": "5", "grpc-message": "no%20such%20thing"}})
+	x := rpc(1)
+	x.Response.Body.Trailers = nil
+	same(t, find(t, script(t, bodies, func(l *JSONL) error { return l.Done(x) }), "stream_end"), map[string]any{"grpc_status": nil, "grpc_message": nil})
 }
