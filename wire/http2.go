@@ -59,6 +59,9 @@ func newHTTP2(d *Decoder) *http2Conn {
 
 // data takes bytes of side.
 func (c *http2Conn) data(side flow.Side, at time.Time, p []byte) {
+	if c.d.dirs[side].done {
+		return
+	}
 	if side == flow.Server && !c.prefaced {
 		if len(c.early) == 0 {
 			c.earlyAt = at
