@@ -93,8 +93,10 @@ func TestRefusedLeaf(t *testing.T) {
 				}
 				if facts, tap := r.wait(); code(facts) != p.refusal || facts.Decrypted || tap != nil || facts.Opaque != ReasonRejected {
 					t.Fatalf("recorded %q %+v", code(facts), facts.Error)
+				} else if (facts.Error.Detail != "") != (p.refusal == flow.CodeClientRejected) {
+					t.Errorf("detail %q", facts.Error.Detail)
 				} else {
-					t.Logf("%v", facts.Error)
+					t.Logf("%v [%s]", facts.Error, facts.Error.Detail)
 				}
 			}
 			status, out := run(t, env, p.name, args...)
