@@ -128,7 +128,7 @@ const codePushed = "pushed"
 func (s *stream) begin(side flow.Side, h *flow.Head, length int64, empty bool) {
 	half := &s.half[side]
 	half.headed, half.length = true, length
-	if empty {
+	if empty && h.Framing == "" { // an answer of gRPC tells its status in its only head
 		h = nil
 	}
 	half.body = newBody(s.x, side, h, nil)
@@ -165,7 +165,7 @@ func (s *stream) response(at time.Time, b *headerBlock, cut *flow.Error) {
 	}
 	half := &s.half[flow.Server]
 	half.bodiless = x.req.Method == "HEAD" || h.Status == 204 || h.Status == 304
-	if !b.end && !half.bodiless {
+	if !half.bodiless && (!b.end || isGRPC(mediaType(h.Get("Content-Type")))) {
 		setFraming(x.req, h)
 	}
 	x.decided = true

@@ -184,9 +184,6 @@ func show(events []flow.Event) string {
 			if e.Error.Detail != "" {
 				fmt.Fprintf(&b, " (%s)", e.Error.Detail)
 			}
-			if e.Error.Detail != "" {
-				fmt.Fprintf(&b, " (%s)", e.Error.Detail)
-			}
 		}
 		b.WriteByte('\n')
 	}

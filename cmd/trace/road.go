@@ -189,9 +189,13 @@ func (r *road) tap(c *flow.Conn) mitm.Tap {
 	return &wire.Decoder{Conn: c, Emit: func(e flow.Event) { r.record.Append(e) }, Limit: r.limit, Secrets: r.secrets}
 }
 
-// limit says how much of a body is kept. Event streams are kept whole.
-func (r *road) limit(side flow.Side, _, resp *flow.Head) int64 {
-	if side == flow.Server && resp != nil && resp.Streaming {
+// limit says how much of a body is kept. Streams of events are kept whole.
+func (r *road) limit(side flow.Side, req, resp *flow.Head) int64 {
+	h := req
+	if side == flow.Server {
+		h = resp
+	}
+	if h != nil && h.Streaming {
 		return -1
 	}
 	return r.bodyLimit
