@@ -17,7 +17,7 @@ type node struct {
 }
 
 // indexKeys are members that tell parallel texts of one stream apart.
-var indexKeys = [...]string{"index", "output_index", "content_index", "summary_index"}
+var indexKeys = [...]string{"index", "output_index", "content_index", "summary_index", "contentBlockIndex"}
 
 // A leaf is one string of an event.
 type leaf struct {
@@ -152,7 +152,10 @@ func isWholeEvent(event []byte) bool {
 	case "message_start", "message_stop", "ping", "error":
 		return true
 	}
-	for _, s := range []string{".done", ".completed", ".created", ".added", ".in_progress", ".failed", ".incomplete"} {
+	for _, s := range []string{
+		".done", ".completed", ".created", ".added", ".in_progress", ".failed", ".incomplete", // answers
+		".create", ".update", ".updated", ".delete", ".deleted", ".cancel", ".commit", ".committed", ".started", ".stopped", // what a client says, and is told
+	} {
 		if hasSuffix(event, s) {
 			return true
 		}
@@ -180,6 +183,27 @@ type frag struct {
 func (c *channel) feed(p []byte, own, final bool) {
 	from := c.tail.from
 	spans, safe := c.tail.feed(p, own, final)
+	c.decide(from, spans, safe)
+	if len(c.frags) > maxFrags {
+		c.settle()
+	}
+	if final {
+		c.tail = tail{known: c.tail.known, scan: c.tail.scan}
+	}
+}
+
+// settle decides on all that is held back.
+func (c *channel) settle() {
+	if len(c.frags) > 0 {
+		from := c.tail.from
+		spans, safe := c.tail.settle()
+		c.decide(from, spans, safe)
+	}
+}
+
+// decide carries spans of the text from on back to the pieces that it came in,
+// and gives out what stands before safe.
+func (c *channel) decide(from int, spans []span, safe int) {
 	for i := range spans {
 		s := &spans[i]
 		for j := range c.frags {
@@ -205,7 +229,4 @@ func (c *channel) feed(p []byte, own, final bool) {
 	}
 	clear(c.frags[len(kept):])
 	c.frags = kept
-	if final {
-		c.tail = tail{known: c.tail.known, scan: c.tail.scan}
-	}
 }

@@ -6,22 +6,26 @@ import (
 	"strings"
 )
 
-// maxChannels bounds the channels of one stream. Beyond, all that is held is
-// decided as it stands.
-const maxChannels = 1024
+// Limits of one stream. Beyond, what is held back is decided as it stands.
+const (
+	maxChannels = 1024
+	maxPartial  = 1024 // events that are partial
+	maxFrags    = 1024 // pieces of one text that are held back
+)
 
-// Out is one event block as it may be kept.
+// Out is one event as it may be kept.
 type Out struct {
 	Index   int    // of the event, from 0, in the order of the calls of Event
-	Raw     []byte // the block; not changed later
+	Raw     []byte // its bytes; not changed later
 	N       int    // places replaced that no earlier Out of this Index counted
 	Partial bool   // its end is held back; a later Out of the same Index has all
 	Changed bool   // it is not what was handed over, apart from what is held back
 }
 
-// Events is the state of one event stream.
+// Events is the state of one stream of events.
 type Events struct {
 	r        *Redactor
+	framing  framing
 	walk     walker
 	channels map[string]*channel
 	order    []*channel
@@ -30,9 +34,11 @@ type Events struct {
 	partial  []*record // given out as Partial
 }
 
-// Events returns the state for one event stream.
-func (r *Redactor) Events() *Events {
-	return &Events{r: r, walk: walker{r: r, list: true}, channels: map[string]*channel{}}
+// Events returns the state for one stream of server-sent events.
+func (r *Redactor) Events() *Events { return r.events(block) }
+
+func (r *Redactor) events(f framing) *Events {
+	return &Events{r: r, framing: f, walk: walker{r: r, list: true}, channels: map[string]*channel{}}
 }
 
 // A record is an event some of whose strings may not be decided yet.
@@ -45,6 +51,10 @@ type record struct {
 	texts   []*text
 	pending int // strings that are not decided
 	told    int // placeholders counted so far
+
+	tree  *protoNode // of raw, if it is a protobuf message
+	outer envelope   // what raw was taken out of, nil: nothing
+	whole []byte     // with it
 }
 
 // A text is one string of a record.
@@ -85,36 +95,28 @@ func (r *record) out() Out {
 			}
 		}
 	}
-	raw, n := apply(r.raw, normalize(spans))
+	raw, n := r.build(normalize(spans))
 	o := Out{Index: r.index, Raw: raw, N: max(0, n-r.told), Partial: r.pending > 0, Changed: len(r.edits) > 0}
+	if r.outer != nil {
+		o.Changed = o.Changed || r.outer.edited()
+	}
 	r.told = max(n, r.told)
 	return o
 }
 
-// Event adds the block of one event as it was on the wire, without or with its
-// blank line. It returns this event, and earlier ones that it completes. raw
-// may be reused; blocks without a secret are returned as they are.
-func (e *Events) Event(raw []byte) (outs []Out) { return e.event(raw, true) }
-
-// event is Event; without block, raw is data without the lines of a block.
-func (e *Events) event(raw []byte, block bool) (outs []Out) {
+// Event adds one event as it was on the wire, without or with what delimits
+// it. It returns this event, and earlier ones that it completes. raw may be
+// reused; events without a secret are returned as they are.
+func (e *Events) Event(raw []byte) (outs []Out) {
 	rec := &record{index: e.next, raw: raw}
 	e.next++
 	defer e.r.fail(func() {
-		*e = Events{r: e.r, walk: walker{r: e.r, list: true}, channels: map[string]*channel{}, next: e.next}
-		outs = []Out{{Index: rec.index, Raw: []byte("data: " + Withheld + "\n\n"), N: 1}}
+		next := e.next
+		*e = *e.r.events(e.framing)
+		e.next = next
+		outs = []Out{{Index: rec.index, Raw: e.framing.withheld(), N: 1, Changed: true}}
 	})
-	data := raw
-	if block {
-		data = e.lines(rec)
-	}
-	switch {
-	case len(data) == 0, !block && !looksJSON(data):
-	case string(data) == "[DONE]":
-		e.flush("")
-	default:
-		e.data(rec, data)
-	}
+	e.read(rec)
 	return e.emit(rec)
 }
 
@@ -122,10 +124,14 @@ func (e *Events) event(raw []byte, block bool) (outs []Out) {
 func (e *Events) emit(rec *record) []Out {
 	outs := e.complete()
 	if rec.pending > 0 {
-		rec.raw = bytes.Clone(rec.raw)
+		rec.raw, rec.whole = bytes.Clone(rec.raw), bytes.Clone(rec.whole)
 		e.partial = append(e.partial, rec)
 	}
-	return append(outs, rec.out())
+	outs = append(outs, rec.out())
+	if len(e.partial) > maxPartial {
+		outs = append(outs, e.settle()...)
+	}
+	return outs
 }
 
 // complete returns events that were partial and no longer are.
@@ -142,6 +148,22 @@ func (e *Events) complete() []Out {
 	clear(e.partial[len(kept):])
 	e.partial = kept
 	return outs
+}
+
+// Settle decides on all that is held back as it stands and returns the events
+// that were partial. The stream goes on: the rest of a secret that was found
+// is left out when it comes, that of one too short to be found begins a secret
+// of its own.
+func (e *Events) Settle() (outs []Out) {
+	defer e.r.fail(func() { outs = nil }) // they stay as they are: safe
+	return e.settle()
+}
+
+func (e *Events) settle() []Out {
+	for _, c := range e.order {
+		c.settle()
+	}
+	return e.complete()
 }
 
 // Close ends the stream and returns the events that were partial.
@@ -310,12 +332,12 @@ func (r *Redactor) eventStream(p []byte) ([]byte, int) {
 		at += blockEnd(p[at:])
 		ends = append(ends, at)
 	}
-	return r.pieces(p, ends, true)
+	return r.pieces(p, ends, block)
 }
 
 // pieces is Body for a stream that ends in pieces at ends.
-func (r *Redactor) pieces(p []byte, ends []int, block bool) ([]byte, int) {
-	e := r.Events()
+func (r *Redactor) pieces(p []byte, ends []int, f framing) ([]byte, int) {
+	e := r.events(f)
 	pieces := make([][]byte, len(ends))
 	n := 0
 	take := func(outs []Out) {
@@ -326,7 +348,7 @@ func (r *Redactor) pieces(p []byte, ends []int, block bool) ([]byte, int) {
 	}
 	at := 0
 	for _, end := range ends {
-		take(e.event(p[at:end], block))
+		take(e.Event(p[at:end]))
 		at = end
 	}
 	take(e.Close())

@@ -19,8 +19,11 @@ func (r *Redactor) Head(h *flow.Head, response bool) (out *flow.Head, n int) {
 	defer r.fail(func() {
 		out, n = &flow.Head{
 			Method: h.Method, Scheme: h.Scheme, Host: h.Host, Port: h.Port, Target: Withheld, Path: Withheld,
-			Status: h.Status, Version: h.Version, Streaming: h.Streaming,
+			Status: h.Status, Version: h.Version, Streaming: h.Streaming, Framing: h.Framing, Stream: h.Stream,
 		}, 1
+		if h.Protocol == "websocket" {
+			out.Protocol = h.Protocol // its messages are judged by it
+		}
 	})
 	learnt := r.known.learnt
 	out, n = r.head(h)
@@ -35,13 +38,22 @@ func (r *Redactor) head(h *flow.Head) (*flow.Head, int) {
 	n, m := 0, 0
 	c.Fields, n = r.fields(h.Fields)
 	c.Target, n = r.url(h.Target, n)
+	if h.Method == "CONNECT" {
+		c.Target, n = r.authority(c.Target, n)
+	}
 	c.Path, m = r.url(h.Path, 0) // the same secrets as in Target
 	if c.Target == h.Target {
 		n += m
 	}
+	c.Authority, n = r.authority(h.Authority, n)
+	c.Host, m = r.authority(h.Host, 0)
+	if c.Authority == h.Authority {
+		n += m
+	}
 	c.Reason, n = r.plain(h.Reason, n)
 	c.Method, n = r.plain(h.Method, n)
-	c.Host, n = r.plain(h.Host, n)
+	c.Scheme, n = r.plain(h.Scheme, n)
+	c.Protocol, n = r.plain(h.Protocol, n)
 	if n == 0 {
 		return h, 0
 	}
@@ -72,6 +84,19 @@ func (r *Redactor) fields(fs []flow.Field) ([]flow.Field, int) {
 		n += m + k
 	}
 	return out, n
+}
+
+// authority replaces those of the authority of a URL (RFC 3986 section 3.2),
+// which may begin with a user and a password.
+func (r *Redactor) authority(s string, n int) (string, int) {
+	if i := strings.LastIndexByte(s, '@'); i > 0 && !isPlaceholder([]byte(s[:i])) {
+		if _, password, ok := strings.Cut(s[:i], ":"); ok {
+			r.known.remember([]byte(password), kindUserinfo)
+		}
+		s = opening + r.value([]byte(s[:i]), kindUserinfo) + closing + s[i:]
+		n++
+	}
+	return r.plain(s, n)
 }
 
 // url replaces the secrets of a URL and adds their number to n.
@@ -106,9 +131,26 @@ func (r *Redactor) field(name, value string) (string, int) {
 		return r.setCookie(value)
 	case fieldURL:
 		return r.url(value, 0)
+	case fieldHost:
+		return r.authority(value, 0)
 	case fieldPersonal:
 		if r.Personal {
 			return r.secret(value, kindPersonal)
+		}
+	}
+	if hasSuffix([]byte(name), "-bin") && len(value) >= minText {
+		return r.binary(value)
+	}
+	return r.plain(value, 0)
+}
+
+// binary replaces a field of gRPC whose value is base64, should what it stands
+// for hold a secret.
+func (r *Redactor) binary(value string) (string, int) {
+	p, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(value, "="))
+	if err == nil {
+		if spans := r.text(p, false); len(spans) > 0 {
+			return opening + spans[0].kind + closing, 1
 		}
 	}
 	return r.plain(value, 0)

@@ -154,6 +154,7 @@ const (
 	fieldAuth                       // the value goes, its scheme stays
 	fieldCookie                     // the values go, names stay
 	fieldSet                        // Set-Cookie
+	fieldHost                       // patterns, and a user and password
 	fieldProtocol                   // Sec-WebSocket-Protocol
 	fieldPersonal
 )
@@ -170,6 +171,8 @@ func classify(name string) fieldClass {
 		return fieldSet
 	case "sec-websocket-protocol":
 		return fieldProtocol
+	case "host", ":authority":
+		return fieldHost
 	}
 	switch {
 	case secretFields[name]:

@@ -8,6 +8,9 @@ const maxName = 64
 // maxUserinfo is the longest user, and the longest password, of a URL.
 const maxUserinfo = 256
 
+// maxPort is the length of the longest port, which looks like a password.
+const maxPort = 5
+
 // colon judges what stands around the colon at i: the password of a URL, a
 // JSON member in text that is no JSON document, a header field in text.
 func (s *scanner) colon(i int) {
@@ -47,7 +50,9 @@ func (s *scanner) userinfo(i int) {
 		return
 	}
 	if j == len(b) {
-		s.pendingURL(at)
+		if !s.closed { // else most likely a host; a password that follows is found all the same
+			s.pendingURL(at)
+		}
 		return
 	}
 	pass := j + 1
@@ -59,7 +64,9 @@ func (s *scanner) userinfo(i int) {
 		}
 	}
 	if j == len(b) && !s.final {
-		s.pendingURL(at)
+		if !s.closed || j-pass > maxPort || !digit.all(b[pass:j]) {
+			s.pendingURL(at)
+		}
 		return
 	}
 	if last > pass && !isPlaceholder(b[at:last]) {

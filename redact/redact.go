@@ -33,6 +33,13 @@
 // channel of an event stream, that is for each JSON path whose strings follow
 // one another, and hands an event out again once its held end is decided.
 //
+// An event may come in any framing (framing.go): a block of server-sent events, a
+// line, a message of a websocket, of an AWS event stream (amazon.go) or of gRPC
+// (proto.go), a part of a multipart body (part.go). What stands in an envelope,
+// behind lengths and checksums or as base64, is taken out and judged, and the
+// envelope is made anew around it. Of protobuf nobody has the schema: each field
+// that reads as text is judged as text, each that reads as a message as one.
+//
 // A placeholder is [REDACTED:kind]; kind is the pattern's name or, for a
 // value of no known format, where it stood: header, cookie, query, form, json,
 // env, argv, userinfo. It has neither quotes nor backslashes. What was redacted
@@ -43,7 +50,9 @@
 //
 // It cannot see secrets that are compressed, encrypted, in images, or whose
 // name and form say nothing. What stands in a base64 text is found only if it
-// is remembered.
+// is remembered, but for the payloads of events. The rest of a secret that
+// follows its beginning after a thousand other events is found only if the
+// beginning was long enough to be one.
 package redact
 
 import (
@@ -177,7 +186,7 @@ func (r *Redactor) body(contentType string, p []byte) (out []byte, n int) {
 		return apply(p, r.multipart(p, params))
 	case isJSONType(mediaType) || looksJSON(p):
 		if ends := jsonStream(p); ends != nil {
-			return r.pieces(p, ends, false)
+			return r.pieces(p, ends, values)
 		}
 		return apply(p, r.json(p))
 	}

@@ -24,6 +24,7 @@ type scanner struct {
 	final  bool  // nothing follows b
 	url    bool  // b is a URL or a form: keys are certain
 	blob   bool  // b is data: only remembered values are looked for
+	closed bool  // b ends where a value does, though another may follow
 	starts []int // positions in b at which another text begins
 
 	spans  []span
@@ -42,7 +43,7 @@ type scanner struct {
 // reset makes s ready for another text. It is a large struct: this costs less
 // than a new one.
 func (s *scanner) reset(k *known, b []byte) *scanner {
-	s.known, s.b, s.lo, s.cut, s.final, s.url, s.blob, s.starts = k, b, 0, false, true, false, false, nil
+	s.known, s.b, s.lo, s.cut, s.final, s.url, s.blob, s.closed, s.starts = k, b, 0, false, true, false, false, false, nil
 	s.spans, s.hold, s.by, s.used, s.pemSet = s.spans[:0], len(b), cont{}, 0, false
 	return s
 }
@@ -299,7 +300,7 @@ func (s *scanner) decoded(decode func(v *view, b []byte) bool) {
 		s.inner = &scanner{}
 	}
 	in := s.inner.reset(s.known, v.text)
-	in.cut, in.final, in.url = s.cut, s.final, s.url
+	in.cut, in.final, in.url, in.closed = s.cut, s.final, s.url, s.closed
 	in.patterns()
 	if in.known != nil {
 		in.known.find(in)

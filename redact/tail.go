@@ -51,8 +51,8 @@ func (t *tail) feed(p []byte, own, final bool) (spans []span, safe int) {
 		}
 		t.within = nil
 	}
-	s := t.scan.reset(t.known, t.buf)
-	s.lo, s.cut, s.final, s.blob, s.starts = max(t.lo, t.from), t.cut, final, t.blob, t.starts
+	s := t.scanner(final)
+	s.closed = own
 	found, hold := s.scan()
 	spans = append(spans, found...)
 	limit := maxHold
@@ -71,6 +71,34 @@ func (t *tail) feed(p []byte, own, final bool) (spans []span, safe int) {
 	return spans, hold
 }
 
+// scanner returns the scanner of what is not decided.
+func (t *tail) scanner(final bool) *scanner {
+	s := t.scan.reset(t.known, t.buf)
+	s.lo, s.cut, s.final, s.blob, s.starts = max(t.lo, t.from), t.cut, final, t.blob, t.starts
+	return s
+}
+
+// settle decides on all that is held back, as feed does with final, but the
+// text goes on: what is given out stays its context, and the rest of a secret
+// that was found is swallowed.
+func (t *tail) settle() (spans []span, safe int) {
+	safe = len(t.buf)
+	if t.within != nil { // what is held may be the beginning of its end
+		t.lo = safe
+		return []span{{start: t.from, end: safe, drop: true}}, safe
+	}
+	s := t.scanner(false)
+	s.scan()
+	by := s.by
+	spans, _ = t.scanner(true).scan()
+	if n := len(spans); n > 0 {
+		if t.lo = spans[n-1].end; t.lo == safe {
+			t.within = &by
+		}
+	}
+	return spans, safe
+}
+
 // advance says that everything before safe was given out.
 func (t *tail) advance(safe int) {
 	t.from = safe
@@ -78,7 +106,11 @@ func (t *tail) advance(safe int) {
 	if cut < maxContext {
 		return // moving the rest is worth it only from time to time
 	}
-	t.buf = t.buf[:copy(t.buf, t.buf[cut:])]
+	if rest := len(t.buf) - cut; cap(t.buf) > maxHoldPEM && rest < cap(t.buf)/4 {
+		t.buf = slices.Clone(t.buf[cut:]) // one long piece does not keep its room
+	} else {
+		t.buf = t.buf[:copy(t.buf, t.buf[cut:])]
+	}
 	t.from -= cut
 	t.lo = max(t.lo-cut, 0)
 	t.cut = true
