@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"iter"
+	"strings"
 	"sync"
 
 	"github.com/klauspost/compress/flate"
@@ -17,6 +18,12 @@ const windowSize = 32 << 10
 // deflateTail is what RFC 7692 section 7.2.2 has appended to each message, and
 // a final empty block, so that a reader sees an end.
 const deflateTail = "\x00\x00\xff\xff" + "\x01\x00\x00\xff\xff"
+
+// deflateBlank is one empty block with a code of its own for lengths and for
+// distances. The decompressor keeps the last codes that it met, also beyond its
+// reset, and falls back on them in data that has none where it should: without
+// this, what broken data gives would depend on other connections.
+const deflateBlank = "\x05\xc0\x81\x00\x00\x00\x00\x00\x90\xff\x6b\x00"
 
 var errIncomplete = errors.New("it is incomplete")
 
@@ -40,12 +47,26 @@ type inflater struct {
 type inflating struct {
 	src    *bufio.Reader
 	r      io.ReadCloser
+	blank  strings.Reader
 	window []byte // of a message whose window nobody else keeps
 }
 
 var inflatings = sync.Pool{New: func() any {
 	return &inflating{src: bufio.NewReader(nil), r: flate.NewReader(nil)}
 }}
+
+// clean forgets the codes of the message before.
+func (z *inflating) clean() error {
+	z.blank.Reset(deflateBlank)
+	z.src.Reset(&z.blank)
+	if err := z.r.(flate.Resetter).Reset(z.src, nil); err != nil {
+		return err
+	}
+	if _, err := z.r.Read(nil); err != io.EOF {
+		return err
+	}
+	return nil
+}
 
 // newInflater begins a message. window holds the last bytes of the messages
 // before and will hold those of this one; nil if none outlives its message.
@@ -117,6 +138,9 @@ func (c *inflater) wait() bool {
 func (c *inflater) run() error {
 	z := inflatings.Get().(*inflating)
 	defer inflatings.Put(z)
+	if err := z.clean(); err != nil {
+		return err
+	}
 	if c.window == nil {
 		z.window = z.window[:0]
 		c.window = &z.window

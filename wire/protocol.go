@@ -48,6 +48,7 @@ func (in *direction) endNext(at time.Time) {
 	if !in.done {
 		in.done = true
 		in.d.next.end(in.side, at)
+		in.state, in.rest = (*direction).ignore, nil
 	}
 }
 

@@ -64,6 +64,8 @@ func (s *script) end(side flow.Side, how flow.How) {
 // A split says how many of the next n bytes are pushed at once.
 type split func(n int) int
 
+func randOf(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 1)) }
+
 func whole(n int) int  { return n }
 func bytewise(int) int { return 1 }
 

@@ -111,6 +111,61 @@ func TestDeflateBroken(t *testing.T) {
 	}
 }
 
+// TestDeflateForgets: what broken data gives does not depend on what was
+// inflated before, by whomever. The data refers back without a code for
+// distances.
+func TestDeflateForgets(t *testing.T) {
+	var b []byte
+	var n int
+	put := func(v, bits int) {
+		for i := range bits {
+			if n%8 == 0 {
+				b = append(b, 0)
+			}
+			b[n/8] |= byte(v>>i&1) << (n % 8)
+			n++
+		}
+	}
+	put(4, 3) // not final, dynamic codes
+	put(1, 5) // 258 lengths
+	put(0, 5)
+	put(14, 4)
+	for i := range 18 { // lengths of the codes for 18 (2), 0 (2), 2 (2), 1 (2)
+		put(map[int]int{2: 2, 3: 2, 15: 2, 17: 2}[i], 3)
+	}
+	// Their codes: 0 is 00, 1 is 01, 2 is 10, 18 is 11, from the left.
+	zeros := func(k int) { put(3, 2); put(k-11, 7) }
+	zeros(97)
+	put(2, 2) // "a": 1 bit
+	zeros(138)
+	zeros(20)
+	put(1, 2) // the end: 2 bits
+	put(1, 2) // a length of 3: 2 bits
+	put(0, 2) // distances: none
+	put(0, 1) // "a"
+	put(3, 2) // refer back …
+	put(0, 30)
+	play := func() string {
+		s := socket(pmd, pmd+"; server_no_context_takeover")
+		s.frame(flow.Server, 0xc2, string(b))
+		s.closing()
+		return show(s.run(whole))
+	}
+	want := play()
+	if !strings.Contains(want, "is broken") {
+		t.Fatal(want)
+	}
+	for i := range 50 {
+		d := deflater{Rand: randOf(uint64(i))}
+		s := socket(pmd, pmd)
+		s.frame(flow.Server, 0xc2, string(d.message(text(10_000+i))))
+		s.run(whole)
+		if got := play(); got != want {
+			t.Fatalf("got\n%s\nwant\n%s", got, want)
+		}
+	}
+}
+
 // A deflater makes messages of permessage-deflate, by one of two encoders.
 type deflater struct {
 	*rand.Rand

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"hash"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -14,8 +15,11 @@ import (
 // is counted and hashed.
 const maxMessage = 16 << 20
 
-// maxIdle is how large a buffer may be to be kept for the next message.
-const maxIdle = 4 << 10
+// maxPooled is how large a buffer may be to be used again for another message.
+const maxPooled = 2 << 20
+
+// gathered are the buffers that messages are put together in.
+var gathered = sync.Pool{New: func() any { return new([]byte) }}
 
 // A message is one message while its frames pass: unmasked, and inflated.
 type message struct {
@@ -29,6 +33,7 @@ type message struct {
 	inflater *inflater // nil before the first byte of a message that inflates
 	failed   error     // why not all of it was inflated
 
+	buf  *[]byte   // what data lies in; nil before the first byte
 	data []byte    // the first maxMessage bytes
 	size int64     // of all
 	sum  hash.Hash // of all; nil while data is all
@@ -37,7 +42,7 @@ type message struct {
 
 // begin makes m ready for a message of in.
 func (m *message) begin(in *frames, opcode byte, compressed bool) {
-	*m = message{in: in, opcode: opcode, compressed: compressed, data: m.data[:0]}
+	*m = message{in: in, opcode: opcode, compressed: compressed}
 	m.inflates = compressed && !in.spoilt
 	m.coded = compressed && in.spoilt
 }
@@ -79,6 +84,10 @@ func (m *message) take(p []byte) {
 		m.sum.Write(p[:n])
 	} else if m.sum != nil {
 		m.sum.Write(p[:n])
+	}
+	if m.buf == nil && n > 0 {
+		m.buf = gathered.Get().(*[]byte)
+		m.data = (*m.buf)[:0]
 	}
 	m.data = append(m.data, p[:n]...)
 	if m.sum != nil {
@@ -149,11 +158,11 @@ func (in *frames) handOver(at time.Time, m *message, whole bool) {
 	if m.compressed && !whole && in.takeover {
 		in.spoil()
 	}
-	data := m.data[:0]
-	if cap(data) > maxIdle {
-		data = nil
+	if m.buf != nil && cap(m.data) <= maxPooled {
+		*m.buf = m.data[:0]
+		gathered.Put(m.buf)
 	}
-	*m = message{data: data}
+	*m = message{}
 }
 
 // fault says why m could not be inflated. Where the next message needs what
@@ -194,7 +203,7 @@ func (in *frames) finish(at time.Time) {
 		in.w.x.d.mark(in.w.x.id, in.side, at, in.cut)
 	}
 	in.cur, in.open, in.have = nil, false, 0
-	in.window, in.data.data, in.control.data = nil, nil, nil
+	in.window = nil
 }
 
 // validClose reports whether p may be the payload of a Close frame (RFC 6455
