@@ -158,8 +158,15 @@ func clientHellos(t *testing.T) map[string][]byte {
 	return hellos
 }
 
-// capture writes a pcap file of one packet a payload, from a client to port 443.
-func capture(payloads [][]byte) []byte {
+// said is what a side of a connection said at once.
+type said struct {
+	side flow.Side
+	data []byte
+}
+
+// capture writes a pcap file of connections to port 443, a packet for what was
+// said at once.
+func capture(conns ...[]said) []byte {
 	var b bytes.Buffer
 	put := func(order binary.ByteOrder, vs ...any) {
 		for _, v := range vs {
@@ -167,12 +174,19 @@ func capture(payloads [][]byte) []byte {
 		}
 	}
 	put(binary.LittleEndian, uint32(0xa1b2c3d4), uint16(2), uint16(4), uint32(0), uint32(0), uint32(1<<18), uint32(101)) // raw IP
-	for i, p := range payloads {
-		size := 20 + 20 + len(p)
-		put(binary.LittleEndian, uint32(i), uint32(0), uint32(size), uint32(size))
-		put(binary.BigEndian, uint16(0x4500), uint16(size), uint32(0), uint8(64), uint8(6), uint16(0), [4]byte{192, 0, 2, 1}, [4]byte{192, 0, 2, 2})
-		put(binary.BigEndian, uint16(1024+i), uint16(443), uint32(1), uint32(1), uint8(5<<4), uint8(0x18), uint16(1<<15), uint32(0))
-		b.Write(p)
+	for i, conn := range conns {
+		ports, next := [2]uint16{uint16(1024 + i), 443}, [2]uint32{1, 1}
+		for n, s := range conn {
+			for part := range slices.Chunk(s.data, 1400) {
+				me, other := s.side, s.side.Other()
+				size := 20 + 20 + len(part)
+				put(binary.LittleEndian, uint32(i), uint32(n), uint32(size), uint32(size))
+				put(binary.BigEndian, uint16(0x4500), uint16(size), uint32(0), uint8(64), uint8(6), uint16(0), [4]byte{192, 0, 2, byte(me)}, [4]byte{192, 0, 2, byte(other)})
+				put(binary.BigEndian, ports[me], ports[other], next[me], next[other], uint8(5<<4), uint8(0x18), uint16(1<<15), uint32(0))
+				b.Write(part)
+				next[me] += uint32(len(part))
+			}
+		}
 	}
 	return b.Bytes()
 }
@@ -181,18 +195,18 @@ func capture(payloads [][]byte) []byte {
 func TestJA3Tshark(t *testing.T) {
 	need(t, "tshark")
 	var names []string
-	var payloads [][]byte
+	var conns [][]said
 	for name, p := range clientHellos(t) {
-		names, payloads = append(names, name), append(payloads, p)
+		names, conns = append(names, name), append(conns, []said{{flow.Client, p}})
 	}
-	path := file(t, "hellos.pcap", capture(payloads))
-	status, out := run(t, nil, "sh", "-c", `tshark -r "$0" -T fields -e tls.handshake.ja3 -e tls.handshake.ja3_full 2>/dev/null`, path)
+	path := file(t, "hellos.pcap", capture(conns...))
+	status, out := run(t, nil, "sh", "-c", `tshark -r "$0" -Y tls.handshake.ja3 -T fields -e tls.handshake.ja3 -e tls.handshake.ja3_full 2>/dev/null`, path)
 	lines := strings.Split(strings.TrimSpace(out), "\n")
 	if status != 0 || len(lines) != len(names) {
 		t.Fatalf("tshark: %d %s", status, out)
 	}
 	for i, line := range lines {
-		h := sniff(payloads[i], nil).hello
+		h := sniff(conns[i][0].data, nil).hello
 		if got := h.ja3() + "\t" + string(h.ja3Text()); got != line {
 			t.Errorf("%s: %s\ntshark: %s", names[i], got, line)
 		}
