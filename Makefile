@@ -1,5 +1,6 @@
 # make demo   builds trace and shows it on a local server
 # make test   everything that continuous integration checks
+# make bench  measures it beside other tools and writes docs/benchmarks.md
 # CONTRIBUTORS: docs/architecture.md says how the house is built.
 
 GO          ?= go
@@ -13,7 +14,7 @@ FUZZTIME    ?= 60s
 # plainly, and say so.
 RACE := $(shell command -v gcc >/dev/null 2>&1 && echo -race)
 
-.PHONY: build test demo bench fuzz lint cover install clean
+.PHONY: build test demo bench microbench fuzz lint cover install clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/trace ./cmd/trace
@@ -30,7 +31,10 @@ lint:
 demo: build
 	@$(GO) run ./cmd/demo bin/trace
 
-bench:
+bench: build
+	$(GO) run ./bench -trace bin/trace -o docs/benchmarks.md -json docs/benchmarks.json $(BENCHFLAGS)
+
+microbench:
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
 fuzz:

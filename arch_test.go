@@ -45,6 +45,7 @@ var mayImport = map[string][]string{
 	"cmd/trace":      {"*"},
 	"cmd/testreport": {},
 	"cmd/demo":       {},
+	"bench":          {},
 	"e2e":            {},
 	".":              {},
 }
