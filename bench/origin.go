@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -226,13 +225,11 @@ func acceptRaw(l net.Listener) {
 
 func serveRaw(c net.Conn) {
 	defer c.Close()
-	r := bufio.NewReaderSize(c, 1)
-	do, err := r.ReadByte()
-	if err != nil {
+	buf := make([]byte, 256<<10)
+	if _, err := io.ReadFull(c, buf[:1]); err != nil {
 		return
 	}
-	buf := make([]byte, 256<<10)
-	switch do {
+	switch buf[0] {
 	case rawUp: // up: how much came
 		n, _ := io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{c}, buf)
 		binary.Write(c, binary.BigEndian, n)
