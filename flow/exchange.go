@@ -35,6 +35,10 @@ type Exchange struct {
 	Responded    time.Time // head of the final answer
 	FirstEvent   time.Time // first StreamEvent
 
+	// Tally counts the messages of a websocket by side; while it is open, those
+	// of a moment ago.
+	Tally [2]Tally
+
 	DNS      *DNS
 	Redacted int // places that were replaced
 	Error    *Error
@@ -49,6 +53,9 @@ type Part struct {
 	Informational []*Head // 1xx answers before the final one
 	ContentType   string  // as in Head, kept apart for outlines
 }
+
+// A Tally counts messages, and their bytes before any limit.
+type Tally struct{ Messages, Bytes int64 }
 
 // A Note is a Mark that was made on a flow.
 type Note struct {

@@ -31,6 +31,7 @@ type jsonExchange struct {
 	Request  *jsonPart  `json:"request,omitempty"`
 	Response *jsonPart  `json:"response,omitempty"`
 	Bytes    *jsonBytes `json:"bytes,omitempty"`
+	Count    *jsonBytes `json:"message_count,omitempty"` // of a websocket
 	DNS      *jsonDNS   `json:"dns,omitempty"`
 	Timings  Phases     `json:"timings"`
 	Redacted int        `json:"redacted"`
@@ -94,6 +95,7 @@ type jsonPart struct {
 	Provisional []jsonPart   `json:"informational,omitempty"`
 }
 
+// jsonBytes counts what passed, each way.
 type jsonBytes struct {
 	Sent     int64 `json:"sent"`
 	Received int64 `json:"received"`
@@ -235,6 +237,10 @@ func (x *Exchange) json() *jsonExchange {
 	}
 	if x.Kind == KindTCP || x.Kind == KindUDP {
 		j.Bytes = &jsonBytes{x.Conn.Sent, x.Conn.Received}
+	}
+	if x.IsWebSocket() {
+		sent, received := x.Tally[Client], x.Tally[Server]
+		j.Bytes, j.Count = &jsonBytes{sent.Bytes, received.Bytes}, &jsonBytes{sent.Messages, received.Messages}
 	}
 	if d := x.DNS; d != nil {
 		j.DNS = &jsonDNS{d.Name, d.Type, d.Rcode, d.Answers}

@@ -22,6 +22,8 @@ type doc struct {
 	FirstEvent   int64     `json:"first_event,omitempty"`
 	DNS          *flow.DNS `json:"dns,omitempty"`
 	Marks        []docNote `json:"marks,omitempty"`
+
+	Tally []flow.Tally `json:"tally,omitempty"`
 }
 
 type docPart struct {
@@ -176,8 +178,12 @@ func fromNotes(ds []docNote) []flow.Note {
 
 // encodeDoc writes the part of x that no column holds.
 func encodeDoc(x *flow.Exchange) ([]byte, error) {
+	var tally []flow.Tally
+	if x.Tally != [2]flow.Tally{} {
+		tally = x.Tally[:]
+	}
 	return json.Marshal(&doc{toPart(x.Request), toPart(x.Response), micros(x.RequestEnded), micros(x.Responded),
-		micros(x.FirstEvent), x.DNS, toNotes(x.Marks)})
+		micros(x.FirstEvent), x.DNS, toNotes(x.Marks), tally})
 }
 
 // decodeDoc fills x from its document.
@@ -189,6 +195,7 @@ func decodeDoc(p []byte, x *flow.Exchange) error {
 	x.Request, x.Response = d.Request.part(), d.Response.part()
 	x.RequestEnded, x.Responded, x.FirstEvent = fromMicros(d.RequestEnded), fromMicros(d.Responded), fromMicros(d.FirstEvent)
 	x.DNS, x.Marks = d.DNS, fromNotes(d.Marks)
+	copy(x.Tally[:], d.Tally)
 	return nil
 }
 

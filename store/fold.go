@@ -35,6 +35,7 @@ type live struct {
 	changed  [2]int          // places that redaction replaced, by side
 	streams  [2]*eventStream // bodies that are event streams, by side
 	event    int64           // index of the next event
+	counted  int64           // when the row told the tally of messages
 	opaque   [2]*streamGate
 	messages pieceLog
 	reason   string // why it is not decoded

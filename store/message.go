@@ -2,13 +2,29 @@ package store
 
 import (
 	"bytes"
+	"time"
+	"unicode/utf8"
 
 	"trace/flow"
 )
 
-// control is the lowest opcode of the control frames of a websocket (RFC 6455
-// section 5.2).
-const control = 8
+// Opcodes of a websocket (RFC 6455 section 5.2).
+const (
+	opBinary  = 2
+	opControl = 8 // and above
+)
+
+// isTalk reports whether a message of a websocket is text, as which some send
+// their binary messages too.
+func isTalk(e *flow.Event) bool {
+	switch {
+	case e.Opcode >= opControl:
+		return false
+	case e.Opcode == opBinary:
+		return utf8.Valid(e.Data) && bytes.IndexByte(e.Data, 0) < 0
+	}
+	return true
+}
 
 // message takes in a message of a websocket or a piece of opaque bytes.
 func (w *writer) message(l *live, e *flow.Event) {
@@ -19,14 +35,31 @@ func (w *writer) message(l *live, e *flow.Event) {
 	if e.HasSum {
 		p.due = bytes.Clone(e.SHA256[:])
 	}
+	if l.x.Kind == flow.KindWebSocket {
+		w.count(l, e)
+	}
 	l.messages.part = partMessages
 	w.push(&l.messages, p)
-	if l.x.Kind == flow.KindWebSocket && e.Opcode < control {
+	if l.x.Kind == flow.KindWebSocket && isTalk(e) {
 		w.talk(l, p, e)
 	} else {
 		w.aside(l, p, e)
 	}
-	w.relieve(l, &l.messages)
+	w.relieve(l, &l.messages, len(e.Data))
+}
+
+// countEvery is how often the row of an open websocket tells how many messages
+// there were.
+const countEvery = int64(time.Second / time.Microsecond)
+
+func (w *writer) count(l *live, e *flow.Event) {
+	t := &l.x.Tally[e.Side]
+	t.Messages++
+	t.Bytes += e.Size
+	if at := micros(e.At); at-l.counted >= countEvery {
+		l.counted = at
+		w.touch(l)
+	}
 }
 
 // talk redacts a message of a websocket as part of what its side says: a

@@ -8,13 +8,16 @@ import (
 	"trace/redact"
 )
 
-// Limits of what a log keeps in tail, and with it in memory.
+// maxLive is how many pieces of a log stand in tail, and with it in memory,
+// before they move to body.
+const maxLive = 4096
+
+// What comes behind a piece whose end is held back waits in tail, and most
+// readers wait too. When it grows beyond these, the piece is decided as it
+// stands.
 const (
-	maxLive = 4096 // pieces before they move from tail to body
-	// Beyond these a piece whose end is held back is decided as it stands:
-	// nothing behind it can move.
-	maxBlocked      = 8192
-	maxBlockedBytes = 4 << 20
+	maxWaiting      = 512
+	maxWaitingBytes = 1 << 20
 )
 
 // maxBetween is how much of what stands between two events is gathered for
@@ -30,6 +33,9 @@ type pieceLog struct {
 	ps    []*piece
 	bytes int
 	ord   int64 // of the next piece
+
+	waiting      int64 // pieces behind the first that is held back, or more
+	waitingBytes int
 }
 
 // An eventStream is a body that comes as events.
@@ -74,7 +80,7 @@ func (w *writer) streamEvent(l *live, e *flow.Event) {
 	if p.seq == 0 { // nothing of it is sure yet; that it came is
 		w.row(l, p)
 	}
-	w.relieve(l, &st.pieceLog)
+	w.relieve(l, &st.pieceLog, len(e.Data))
 }
 
 // between takes in bytes of an event stream that are no event.
@@ -106,7 +112,7 @@ func (w *writer) plain(l *live, st *eventStream, out []byte, n int) {
 	q := &piece{idx: l.event, at: st.at, flags: sideFlag(st.side) | isPlain, data: bytes.Clone(out)}
 	w.push(&st.pieceLog, q)
 	w.row(l, q)
-	w.relieve(l, &st.pieceLog)
+	w.relieve(l, &st.pieceLog, len(out))
 }
 
 // settleBetween passes on what stood between two events. It goes the way of
@@ -177,13 +183,34 @@ func (w *writer) row(l *live, p *piece) {
 	w.ops.tails = append(w.ops.tails, tailRow{l, p, p.seq})
 }
 
-// relieve moves pieces out of tail when there are many.
-func (w *writer) relieve(l *live, g *pieceLog) {
-	if g.bytes < segmentLive && len(g.ps) < maxLive {
-		return
+// relieve moves pieces out of tail when there are many, after one of n bytes
+// came.
+func (w *writer) relieve(l *live, g *pieceLog, n int) {
+	g.waiting++
+	g.waitingBytes += n
+	if g.waiting > maxWaiting || g.waitingBytes > maxWaitingBytes {
+		w.settle(l, g)
 	}
-	w.compact(l, g)
-	if len(g.ps) < maxBlocked && g.bytes < maxBlockedBytes {
+	if g.bytes >= segmentLive || len(g.ps) >= maxLive {
+		w.compact(l, g)
+	}
+}
+
+// settle decides on what is held back if too much waits for it.
+func (w *writer) settle(l *live, g *pieceLog) {
+	first := g.ord // held back
+	for _, gate := range g.gates {
+		if gate != nil {
+			for _, p := range gate.held {
+				first = min(first, p.ord)
+			}
+		}
+	}
+	g.waiting, g.waitingBytes = g.ord-first, 0
+	for i := len(g.ps) - 1; i >= 0 && g.ps[i].ord > first; i-- {
+		g.waitingBytes += len(g.ps[i].data)
+	}
+	if g.waiting <= maxWaiting && g.waitingBytes <= maxWaitingBytes {
 		return
 	}
 	for side, gate := range g.gates {
@@ -191,7 +218,7 @@ func (w *writer) relieve(l *live, g *pieceLog) {
 			w.outs(l, g, flow.Side(side), gate.settle())
 		}
 	}
-	w.compact(l, g)
+	g.waiting, g.waitingBytes = 0, 0
 }
 
 // compact moves pieces from tail into a segment of the body, up to the first

@@ -309,6 +309,9 @@ func factsOf(x *flow.Exchange) rowFacts {
 		if x.Response != nil && x.Response.Body != nil {
 			f.size = x.Response.Body.Size
 		}
+		if x.IsWebSocket() {
+			f.size = x.Tally[flow.Client].Bytes + x.Tally[flow.Server].Bytes
+		}
 	case x.DNS != nil:
 		f.host, f.size = x.DNS.Name, 0
 		f.path = strings.TrimSuffix(x.DNS.Type+" "+strings.Join(x.DNS.Answers, ", "), " ")

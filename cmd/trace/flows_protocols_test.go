@@ -207,7 +207,8 @@ func TestListProtocols(t *testing.T) {
 	for filter, want := range map[string]string{
 		`map(select(.kind=="websocket")|.response.protocol)`: `["websocket"]` + "\n",
 		`.[1].request|[.authority,.stream_id,.http_version]`: `["h2.example:443",7,"2"]` + "\n",
-		`.[1].error.detail`: "\"REFUSED_STREAM\"\n",
+		`.[1].error.detail`:            "\"REFUSED_STREAM\"\n",
+		`.[0]|[.bytes,.message_count]`: `[{"received":36,"sent":18},{"received":3,"sent":3}]` + "\n",
 	} {
 		if got, stderr, _ := runCLI(t, "flows", "list", "--jq", filter); got != want {
 			t.Errorf("--jq %s: %q, %s, want %q", filter, got, stderr, want)
@@ -267,7 +268,7 @@ func TestTailOfProtocols(t *testing.T) {
 		t.Errorf("tail 2 --json: %s\n%s", types(t, stdout), stdout)
 	}
 	for id, wants := range map[string][]string{
-		"1": {"> GET ws.example/chat\n", "< 101 Switching Protocols", `sent     text       15  {"hello":"\u202e"}`, "received ping        1  p\n", `received close      20  1001 going\x1b[2J`, "= complete"},
+		"1": {"> GET ws.example/chat\n", "< 101 Switching Protocols +", `sent     text       15  {"hello":"\u202e"}`, "received ping        1  p\n", `received close      20  1001 going\x1b[2J`, "3 messages sent (18 bytes), 3 received (36 bytes)\n"},
 		"2": {"REFUSED_STREAM"}, "3": {`received     16  SSH-2.0-server\r\n`},
 	} {
 		stdout, _, code := runCLI(t, "flows", "tail", id)

@@ -21,7 +21,9 @@ func (p *printer) tls(c *flow.Conn) {
 		}
 	}
 	p.fact("hello", strings.Join(prints, ", "))
-	p.fact("server", tlsText(&c.Upstream, c.Upstream.Verdict))
+	server := c.Upstream
+	server.Offered = nil // what trace offers is what the child does
+	p.fact("server", tlsText(&server, server.Verdict))
 	for i, cert := range c.Upstream.Certificates() {
 		name := "issuer"
 		if i == 0 {

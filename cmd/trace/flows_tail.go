@@ -189,7 +189,12 @@ func (t *flowTail) response(x *flow.Exchange) {
 	}
 	t.responded = true
 	h := x.Response.Head
-	line := fmt.Sprintf("< %d %s %s +%s", h.Status, h.Reason, h.Get("content-type"), tookText(max(0, x.Responded.Sub(x.Started))))
+	line := fmt.Sprintf("< %d", h.Status)
+	for _, s := range []string{h.Reason, h.Get("content-type"), "+" + tookText(max(0, x.Responded.Sub(x.Started)))} {
+		if s != "" {
+			line += " " + s
+		}
+	}
 	t.line("%s", t.w.paint(bold, t.w.fit(printable(line))))
 }
 
@@ -224,7 +229,10 @@ func (t *flowTail) end(x *flow.Exchange) {
 	if ended(x) {
 		line += ", " + f.took
 	}
-	if x.Response != nil && x.Response.Body != nil && x.Response.Body.Size > 0 {
+	switch sent, received := x.Tally[flow.Client], x.Tally[flow.Server]; {
+	case x.IsWebSocket():
+		line += fmt.Sprintf(", %s sent (%s), %d received (%s)", count(sent.Messages, "message"), bytesText(sent.Bytes), received.Messages, bytesText(received.Bytes))
+	case x.Response != nil && x.Response.Body != nil && x.Response.Body.Size > 0:
 		line += ", " + bytesText(x.Response.Body.Size)
 	}
 	if f.note != "" {
