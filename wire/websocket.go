@@ -239,6 +239,10 @@ func (in *frames) begin(at time.Time) {
 	if length > math.MaxInt64 {
 		in.broken = &flow.Error{Where: where(in.side), Code: flow.CodeMalformed, Message: "the length of a WebSocket frame is impossible"}
 		in.w.x.d.mark(in.w.x.id, in.side, at, in.broken)
+		if in.open {
+			in.handOver(at, &in.data, false)
+		}
+		in.open, in.window = false, nil
 		return
 	}
 	in.left = int64(length)

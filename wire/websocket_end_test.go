@@ -78,6 +78,12 @@ func TestWebSocketEnds(t *testing.T) {
 			both(s, server, flow.FIN, flow.FIN)
 		}, []string{"mark upstream malformed: the length of a WebSocket frame is impossible", `client 1 "still read"`,
 			"end upstream malformed: the length of a WebSocket frame is impossible; 6 bytes that follow were not decoded"}},
+		"impossible length in a message": {func(s *script) {
+			s.frame(client, 0x01, "a")
+			s.client("\x80\xff\xff\xff\xff\xff\xff\xff\xff\xffmask")
+			both(s, client, flow.Reset, flow.FIN)
+		}, []string{"mark client malformed: the length of a WebSocket frame is impossible", `client 1 "a" no sum`,
+			"end client malformed: the length of a WebSocket frame is impossible"}},
 		"endless length": {func(s *script) {
 			s.server("\x82\x7f\x7f\xff\xff\xff\xff\xff\xff\xffabc")
 			both(s, server, flow.FIN, flow.FIN)

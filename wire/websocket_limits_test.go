@@ -249,3 +249,42 @@ func TestWebSocketIdle(t *testing.T) {
 		}
 	}
 }
+
+// TestWebSocketCoroutinesEnd: whatever happens in the middle of a deflated
+// message, nothing keeps running.
+func TestWebSocketCoroutinesEnd(t *testing.T) {
+	before := runtime.NumGoroutine()
+	for _, how := range []flow.How{flow.Open, flow.FIN, flow.Reset} {
+		for _, rest := range []string{"", "\xff\xff\xff\xff", frame(flow.Client, 0x81, "b"), "\x80\xff\xff\xff\xff\xff\xff\xff\xff\xffmask"} {
+			p := pass(t, pmd)
+			p.frame(flow.Client, 0x41, "\xf2\x48\xcd")
+			p.frame(flow.Server, 0x41, "\xf2\x48\xcd")
+			p.Data(flow.Client, epoch, []byte(rest))
+			if how != flow.Open {
+				p.End(flow.Client, epoch, how)
+			}
+			p.Close(epoch)
+		}
+	}
+	p := pass(t, pmd)
+	p.frame(flow.Client, 0x41, "\xf2\x48\xcd")
+	emit := p.Emit
+	p.Emit = func(e flow.Event) {
+		if e.Kind == flow.Message {
+			panic("by Emit")
+		}
+		emit(e)
+	}
+	func() {
+		defer func() { _ = recover() }()
+		p.frame(flow.Client, 0x89, "ping")
+		t.Error("no panic")
+	}()
+	p.Close(epoch)
+	for i := 0; runtime.NumGoroutine() > before; i++ {
+		if i == 1000 {
+			t.Fatalf("%d goroutines before, %d after", before, runtime.NumGoroutine())
+		}
+		runtime.Gosched()
+	}
+}

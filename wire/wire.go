@@ -38,6 +38,26 @@
 // coding, a part (206) and a body that plainly is not what its head says are
 // handed over as they passed, with Ended.Encoding "".
 //
+// An upgrade to a WebSocket (RFC 6455) does not end its exchange: the heads and
+// their empty bodies are followed by a Message for each message and each
+// control frame of both sides, and by the End when both directions ended.
+//
+//	either: header ⇄ payload, message by message
+//
+// Fragments are put together, masks taken off, and what was deflated under
+// permessage-deflate (RFC 7692, as the answer agreed to it) is inflated, in the
+// same kind of coroutine as bodies: per direction the last 32 KiB are remembered
+// where the agreement has messages build on those before, and nothing where it
+// has not. Size and SHA256 are of the whole message as its receiver reads it,
+// Data is its first 16 MiB. Faults that cost no more than themselves are a Mark,
+// once a direction and kind. A message that cannot be inflated costs itself,
+// and, where messages build on each other, those deflated after it: these are
+// handed over as they passed, as are those of an unknown extension, but only
+// counted unless the record may hold secrets. A frame whose length is
+// impossible ends the decoding of its direction. After a Close frame of either
+// side nothing is a failure; without one a plain end of the connection is a
+// Mark (1006), a reset or an unfinished message an error.
+//
 // What is not HTTP, or stops to be, goes on as one opaque flow with a reason:
 //
 //	the connection's own     Conn.Opaque was set: nothing is looked at
