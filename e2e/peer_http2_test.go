@@ -183,7 +183,7 @@ func (h *h2) frameCame(f http2.Frame) error {
 	case *http2.MetaHeadersFrame:
 		h.headersCame(s, f)
 	case *http2.DataFrame:
-		if s != nil {
+		if s != nil && s.err == nil {
 			s.data.Write(f.Data())
 			s.ended = s.ended || f.StreamEnded()
 		}
@@ -218,7 +218,7 @@ func (h *h2) frameCame(f http2.Frame) error {
 }
 
 func (h *h2) headersCame(s *h2stream, f *http2.MetaHeadersFrame) {
-	if s == nil {
+	if s == nil || s.err != nil {
 		return
 	}
 	first := len(s.heads) == 0
@@ -381,14 +381,13 @@ func (s *h2stream) sendData(p []byte, pad int, end bool) error {
 func (s *h2stream) close() error { return s.sendData(nil, 0, true) }
 
 func (s *h2stream) reset(code http2.ErrCode) error {
-	err := s.c.write(s, func() error { return s.c.fr.WriteRSTStream(s.id, code) })
 	s.c.mu.Lock()
-	defer s.c.mu.Unlock()
 	if s.err == nil {
 		s.err = errors.New("reset by us")
 	}
 	s.c.cond.Broadcast()
-	return err
+	s.c.mu.Unlock()
+	return s.c.write(s, func() error { return s.c.fr.WriteRSTStream(s.id, code) })
 }
 
 // Read reads the data of the stream.

@@ -19,9 +19,9 @@ func plans(conf clientConf) []connPlan {
 	for g.made < conf.Count {
 		cp := connPlan{TLS: g.r.IntN(10) < 6}
 		switch n := g.r.IntN(20); {
-		case n < 9:
+		case n < 11:
 			g.http1(&cp)
-		case n < 17:
+		case n < 14:
 			g.http2(&cp)
 		default:
 			cp.Proto = "h1"

@@ -251,9 +251,12 @@ type row struct {
 		Answers           []string
 	}
 	Redacted int
-	Error    *struct{ Where, Code, Message, Hint, Detail string }
+	Error    *note
+	Marks    []note
 	Timings  map[string]float64
 }
+
+type note struct{ Where, Code, Message, Hint, Detail string }
 
 type part struct {
 	Method, Scheme, Host, Path string
