@@ -206,49 +206,27 @@ func TestFollowLive(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer reader.Close()
-	pr, pw := io.Pipe()
-	done := make(chan error, 1)
-	go func() { done <- followJSONL(context.Background(), reader, pw); pw.Close() }()
-	lines := bufio.NewReader(pr)
-	var all strings.Builder
-	until := func(want string) {
-		t.Helper()
-		for {
-			line, err := lines.ReadString('\n')
-			if err != nil {
-				t.Fatalf("waiting for %s: %v", want, err)
-			}
-			all.WriteString(line)
-			if strings.Contains(line, want) {
-				return
-			}
-		}
-	}
+	log := follow(t, func(w io.Writer) error { return followJSONL(context.Background(), reader, w) })
 	on := emit(r.open("a.example", 443, nil))
-	until(`"type":"meta"`)
+	log.until(`"type":"meta"`)
 	on.request(1, "POST", "a.example", "/", "{}")
-	until(`"type":"request"`)
+	log.until(`"type":"request"`)
 	on.answer(1, 200, "text/event-stream", true)
-	until(`"type":"response_headers"`)
+	log.until(`"type":"response_headers"`)
 	var data []string
 	for i := range 5 {
 		data = append(data, fmt.Sprintf(`{"i":%d}`, i))
 		sent := time.Now()
 		on.event(1, data[i])
-		until(data[i])
+		log.until(data[i])
 		if took := time.Since(sent); took > time.Second {
 			t.Errorf("an event took %v", took)
 		}
 	}
 	on.streamEnd(1, data...)
-	until(`"type":"stream_end"`)
+	log.until(`"type":"stream_end"`)
 	r.finish()
-	rest, _ := io.ReadAll(lines)
-	all.Write(rest)
-	if err := <-done; err != nil {
-		t.Fatal(err)
-	}
-	if got, want := types(t, all.String()), "meta request:1 response_headers:1 sse:1 sse:1 sse:1 sse:1 sse:1 stream_end:1"; got != want {
+	if got, want := types(t, log.rest()), "meta request:1 response_headers:1 sse:1 sse:1 sse:1 sse:1 sse:1 stream_end:1"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }
