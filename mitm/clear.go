@@ -179,7 +179,10 @@ func (t *clearTLS) serverHello(msg []byte) bool {
 	t.c.answered(t.answered, func(f *flow.Conn) {
 		f.Upstream.SNI, f.Upstream.Offered = f.Child.SNI, f.Child.Offered
 		for _, leg := range []*flow.TLS{&f.Child, &f.Upstream} {
-			leg.Version, leg.Cipher, leg.ALPN, leg.Resumed = versionName(t.version), cipherName(cipher), alpn, resumed
+			leg.Version, leg.Cipher, leg.Resumed = versionName(t.version), cipherName(cipher), resumed
+			if t.version < tls.VersionTLS13 || alpn != "" { // else what the server chose with us still stands
+				leg.ALPN = alpn
+			}
 		}
 	})
 	return true

@@ -25,6 +25,14 @@
 // the kept bytes and a relay of the undecrypted connection. The child and the
 // server then settle it between them, and the record says why.
 //
+// After a handshake that the server did not make with us, the second dial also
+// shows whether it minds our ClientHello only: what is not decrypted is read
+// along (watch) as far as its handshake is in the clear, which tells the
+// version, the cipher, alerts and, before TLS 1.3, the certificates. Other protocols
+// are named (label) by what both sides say first, which holds nobody up: one that
+// cannot be HTTP or TLS is carried from its first bytes on, and one whose
+// server speaks first from the server's.
+//
 // The child keeps its own judgement. It is offered the version, the ALPN and
 // a leaf that say what the server's said: names, key usage and, where it lies
 // outside now, validity are copied from the server's certificate. Tickets are
