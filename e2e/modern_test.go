@@ -16,7 +16,7 @@ import (
 // /ws, and gRPC.
 func serveModern(t *testing.T, ca *authority) (o *origin, clear string) {
 	t.Helper()
-	o = &origin{handler: content}
+	o = &origin{handler: servePage()}
 	o.raw = o.modern
 	o.start(t, &tls.Config{Certificates: []tls.Certificate{ca.leaf(t, []string{host}, nil)}, NextProtos: []string{"h2", "http/1.1"}})
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -287,6 +287,15 @@ func listenRaw(t *testing.T, f func(net.Conn)) (port string) {
 	return port
 }
 
+func pkcs8(t *testing.T, c tls.Certificate) []byte {
+	t.Helper()
+	key, err := x509.MarshalPKCS8PrivateKey(c.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
 func encode(kind string, der []byte) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
 }

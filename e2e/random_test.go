@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"bufio"
-	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -46,11 +45,7 @@ func newPeers(t *testing.T) *peers {
 	}
 	p := &peers{t: t, bin: bin, ca: newAuthority(t, "e2e authority"), log: filepath.Join(t.TempDir(), "server.json")}
 	leaf := p.ca.leaf(t, []string{host}, nil)
-	key, err := x509.MarshalPKCS8PrivateKey(leaf.PrivateKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	conf, _ := json.Marshal(serverConf{Cert: leaf.Certificate[0], Key: key, Log: p.log})
+	conf, _ := json.Marshal(serverConf{Cert: leaf.Certificate[0], Key: pkcs8(t, leaf), Log: p.log})
 	p.server = exec.Command(bin)
 	p.server.Env = append(os.Environ(), peerVar+"=server")
 	p.server.Stderr = os.Stderr

@@ -236,8 +236,8 @@ type row struct {
 	ID, Session, Kind, State, Started string
 	Duration                          float64 `json:"duration_ms"`
 	Conn                              struct {
-		ID, Src, Dst, Host, SNI, ALPN, TLS, Opaque string
-		Decrypted                                  bool
+		ID, Src, Dst, Host, SNI, ALPN, TLS, Opaque, Protocol string
+		Decrypted                                            bool
 	}
 	Process *struct {
 		PID  int
