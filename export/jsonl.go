@@ -58,7 +58,8 @@ type progress struct {
 	responded bool
 	done      bool
 	held      []flow.Piece // the first waits, the rest behind it
-	size      int          // bytes held
+	size      int          // bytes held, about
+	next      int          // no piece has come with this index or a higher one
 	index     int          // events, messages, or pieces of a connection, written
 	close     *flow.Piece  // the first close frame of a websocket
 	bytes     [2]int64     // of an opaque connection, per side
@@ -129,16 +130,29 @@ func (l *JSONL) Streamed(x *flow.Exchange, piece flow.Piece) error {
 	}
 	l.introduce(x)
 	l.Responded(x)
-	p.size += len(piece.Data)
-	if i := slices.IndexFunc(p.held, func(q flow.Piece) bool { return q.Index == piece.Index && q.Side == piece.Side }); i >= 0 {
-		p.size -= len(p.held[i].Data)
-		p.held[i] = piece
-	} else {
-		p.held = append(p.held, piece)
-	}
+	p.hold(piece)
 	l.release(x, p, false)
 	return l.err
 }
+
+// hold puts a piece behind those that wait, or in the place of one whose end it
+// completes.
+func (p *progress) hold(piece flow.Piece) {
+	p.size += weight(&piece)
+	if piece.Index < p.next {
+		i := slices.IndexFunc(p.held, func(q flow.Piece) bool { return q.Index == piece.Index && q.Side == piece.Side })
+		if i >= 0 {
+			p.size -= weight(&p.held[i])
+			p.held[i] = piece
+			return
+		}
+	}
+	p.next = max(p.next, piece.Index+1)
+	p.held = append(p.held, piece)
+}
+
+// weight is what a piece takes while it is held.
+func weight(p *flow.Piece) int { return len(p.Data) + 128 }
 
 // Noted says that x has a mark more.
 func (l *JSONL) Noted(x *flow.Exchange) error {
@@ -245,7 +259,7 @@ func (l *JSONL) release(x *flow.Exchange, p *progress, all bool) {
 	}
 	n := 0
 	for n < len(p.held) && (all || !p.held[n].Partial) {
-		p.size -= len(p.held[n].Data)
+		p.size -= weight(&p.held[n])
 		l.piece(x, p, &p.held[n])
 		n++
 	}
