@@ -32,7 +32,8 @@ type half struct {
 	bodiless bool  // no content may follow
 	late     bool  // a frame came that may not; it was told
 	trailers []flow.Field
-	framed   int // bytes of control frames that were handed over as Raw
+	framed   int  // bytes of frames outside of content that were handed over as Raw
+	socket   bool // it carries a WebSocket
 }
 
 // clip returns as much of p, bytes of a frame, as may be handed over as Raw.
@@ -40,7 +41,11 @@ func (h *half) clip(p []byte) []byte {
 	if h.body != nil {
 		return h.body.clip(p)
 	}
-	p = p[:min(len(p), maxHead-h.framed)]
+	limit := maxHead
+	if h.socket {
+		limit = maxFrames
+	}
+	p = p[:min(len(p), limit-h.framed)]
 	h.framed += len(p)
 	return p
 }
@@ -199,6 +204,7 @@ func (s *stream) response(at time.Time, b *headerBlock, cut *flow.Error) {
 func (s *stream) webSocket(at time.Time, h *flow.Head) {
 	s.endBody(flow.Server, at, false)
 	s.ws = newWebSocket(s.x, h)
+	s.half[flow.Client].socket, s.half[flow.Server].socket = true, true
 	if early := s.early; len(early) > 0 {
 		s.c.waiting -= len(early)
 		s.early = nil
