@@ -99,7 +99,7 @@ func textEvent(p []byte) ParsedEvent {
 }
 
 func (e *ParsedEvent) setData(p []byte) {
-	if e.Binary = !utf8.Valid(p); e.Binary {
+	if e.Binary = !utf8.Valid(p) || bytes.IndexByte(p, 0) >= 0; e.Binary {
 		e.Data = base64.StdEncoding.EncodeToString(p)
 	} else {
 		e.Data = string(p)
@@ -278,9 +278,6 @@ func parseGRPC(block []byte) ParsedEvent {
 		e.Data = string(text)
 		return e
 	}
-	e.Data, e.Binary = base64.StdEncoding.EncodeToString(payload), true
-	if utf8.Valid(payload) {
-		e.setData(payload)
-	}
+	e.setData(payload)
 	return e
 }

@@ -1,6 +1,7 @@
 package flow
 
 import (
+	"cmp"
 	"encoding/base64"
 	"encoding/binary"
 	"math"
@@ -112,13 +113,9 @@ func parseMessage(p []byte, group uint64, depth int) (m protoMessage, rest []byt
 
 // json appends the object that shows m.
 func (m protoMessage) json(b []byte, depth int) []byte {
-	first := map[uint64]int{}
-	for i, f := range m {
-		if _, seen := first[f.number]; !seen {
-			first[f.number] = i
-		}
+	if !slices.IsSortedFunc(m, func(x, y protoField) int { return cmp.Compare(x.number, y.number) }) {
+		m = m.gather()
 	}
-	slices.SortStableFunc(m, func(x, y protoField) int { return first[x.number] - first[y.number] })
 	b = append(b, '{')
 	for i := 0; i < len(m); {
 		j := i + 1
@@ -146,6 +143,32 @@ func (m protoMessage) json(b []byte, depth int) []byte {
 		i = j
 	}
 	return append(b, '}')
+}
+
+// gather returns m with the fields of each number together.
+func (m protoMessage) gather() protoMessage {
+	place := map[uint64]int{} // of a number among them
+	var sizes []int
+	for _, f := range m {
+		i, seen := place[f.number]
+		if !seen {
+			i = len(sizes)
+			place[f.number] = i
+			sizes = append(sizes, 0)
+		}
+		sizes[i]++
+	}
+	next := 0
+	for i, n := range sizes {
+		sizes[i], next = next, next+n
+	}
+	gathered := make(protoMessage, len(m))
+	for _, f := range m {
+		i := place[f.number]
+		gathered[sizes[i]] = f
+		sizes[i]++
+	}
+	return gathered
 }
 
 // json appends the value of f.
@@ -205,9 +228,14 @@ func appendFixed(b []byte, fixed string, n uint64, float string, x float64, bits
 }
 
 func appendString(b []byte, s string) []byte {
-	text, err := MarshalJSON(s)
-	if err != nil {
-		return append(b, `""`...) // of a string it cannot be
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c >= 0x7f || c == '"' || c == '\\' {
+			text, err := MarshalJSON(s)
+			if err != nil {
+				text = []byte(`""`) // of a string it cannot be
+			}
+			return append(b, text...)
+		}
 	}
-	return append(b, text...)
+	return append(append(append(b, '"'), s...), '"')
 }

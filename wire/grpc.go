@@ -37,13 +37,14 @@ var (
 // trailers of gRPC-Web and the last message of Connect, which stand in the body,
 // are Body, and their fields are added to the trailers.
 type grpcCutter struct {
-	b      *body
-	head   *flow.Head
-	flags  byte     // that messages of this protocol may have
-	coding string   // of compressed messages
-	text   bool     // the body is base64 text
-	quad   []byte   // of that text, less than four letters
-	coded  []string // what was undone
+	b       *body
+	head    *flow.Head
+	flags   byte     // that messages of this protocol may have
+	coding  string   // of compressed messages
+	text    bool     // the body is base64 text
+	garbled bool     // it was found not to be
+	quad    []byte   // of that text, less than four letters
+	coded   []string // what was undone
 
 	block []byte // the message with its prefix, as far as it came
 	left  int64  // bytes of the message to come; 0: the prefix is not complete
@@ -74,6 +75,7 @@ func newGRPCCutter(b *body, h *flow.Head) *grpcCutter {
 // push takes the next bytes of the body.
 func (c *grpcCutter) push(p []byte) {
 	if c.text {
+		c.undone("base64")
 		c.letters(p)
 	} else {
 		c.frames(p)
@@ -83,10 +85,9 @@ func (c *grpcCutter) push(p []byte) {
 // letters undoes base64, which may be padded anywhere: each end of a flush may be.
 func (c *grpcCutter) letters(p []byte) {
 	var out [6 << 10]byte
-	for len(p) > 0 && !c.lost {
+	for len(p) > 0 && !c.garbled {
 		if n := min(plainLetters(p)&^3, 8<<10); n > 0 && len(c.quad) == 0 {
 			if m, err := base64.StdEncoding.Decode(out[:], p[:n]); err == nil {
-				c.undone("base64")
 				c.frames(out[:m])
 				p = p[n:]
 				continue
@@ -102,10 +103,10 @@ func (c *grpcCutter) letters(p []byte) {
 		}
 		m, err := base64.StdEncoding.Decode(out[:], c.quad)
 		if err != nil {
+			c.garbled = true
 			c.fail("the body is not base64 text")
 			c.hand(flow.Body, c.quad)
 		} else {
-			c.undone("base64")
 			c.frames(out[:m])
 		}
 		c.quad = c.quad[:0]
