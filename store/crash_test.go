@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -34,7 +35,8 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// crashStreams is how many event streams the killed writer has open.
+// crashStreams is how many event streams the killed writer has open. The flow
+// after them is a websocket.
 const crashStreams = 50
 
 // writeForever records streams and bodies and prints a line for all that is
@@ -57,12 +59,17 @@ func writeForever(path string) {
 		streams[i].request("GET", fmt.Sprint("/", i), "", nil)
 		streams[i].response(200, "text/event-stream", true)
 	}
-	bodies := &script{s: s, conn: crashStreams + 1}
+	socket := &script{s: s, conn: crashStreams + 1}
+	socket.open()
+	socket.upgrade()
+	bodies := &script{s: s, conn: crashStreams + 2}
 	bodies.open()
 	for n := 0; ; n++ {
 		for _, c := range streams {
 			c.event(fmt.Sprint(n))
 		}
+		socket.say(flow.Client, 1, fmt.Sprint("ask ", n))
+		socket.say(flow.Server, 2, fmt.Sprint("\x00answer ", n))
 		if n%20 == 19 {
 			bodies.request("POST", "/big", "application/json", crashBody(n))
 			bodies.end(nil)
@@ -154,6 +161,7 @@ func killOnce(t *testing.T, after time.Duration) {
 		t.Errorf("session %+v, %v", s, err)
 	}
 	total := verifyStreams(t, r, acked, told)
+	verifySocket(t, r, acked)
 	verifyBodies(t, r, acked)
 	verifyFollow(t, r)
 	err = r.with(func(d *db) error {
@@ -188,6 +196,22 @@ func verifyStreams(t *testing.T, r *Reader, acked int, told seen) (total int) {
 	return total
 }
 
+func verifySocket(t *testing.T, r *Reader, acked int) {
+	ms, err := r.Messages(crashStreams + 1)
+	if err != nil || len(ms) < 2*(acked+1) {
+		t.Fatalf("%d messages of %d, %v", len(ms), 2*(acked+1), err)
+	}
+	for i, m := range ms {
+		want, opcode := fmt.Sprint("ask ", i/2), uint8(1)
+		if i%2 == 1 {
+			want, opcode = fmt.Sprint("\x00answer ", i/2), 2
+		}
+		if m.Index != i || string(m.Data) != want || m.Opcode != opcode || m.Side != flow.Side(i%2) || !m.HasSum || m.SHA256 != sha256.Sum256([]byte(want)) {
+			t.Fatalf("message %d: %+v", i, m)
+		}
+	}
+}
+
 func verifyBodies(t *testing.T, r *Reader, acked int) {
 	xs, err := r.Flows(Query{Method: "POST"})
 	if err != nil || len(xs) < (acked+1)/20 {
@@ -219,7 +243,7 @@ func verifyFollow(t *testing.T, r *Reader) {
 	}
 	for id, got := range steps {
 		want := []string{"opened", "request", "responded", "done"}
-		if id > crashStreams {
+		if id > crashStreams+1 {
 			want = []string{"opened", "request", "done"}
 		}
 		if !slices.Equal(got, want) {

@@ -165,11 +165,17 @@ func randomRun(s *Store, each func(i int)) {
 			conns++
 			c := &script{s: s, conn: conns, now: i}
 			c.open()
-			switch {
-			case r.IntN(4) == 0:
+			switch r.IntN(8) {
+			case 0, 1:
 				c.flow++
-				c.opaque = true
+				c.speaks = "bytes"
 				c.put(flow.Event{Kind: flow.Opaque, Reason: "not_http"})
+			case 2, 3:
+				c.speaks = "websocket"
+				c.upgrade()
+			case 4:
+				c.speaks = "grpc"
+				c.call(flow.FramingGRPC)
 			default:
 				c.request("GET", "/", "", nil)
 				if r.IntN(3) > 0 {
@@ -185,7 +191,16 @@ func randomRun(s *Store, each func(i int)) {
 			c.end(nil)
 			c.close(nil)
 			open = slices.Delete(open, k, k+1)
-		case !c.opaque:
+		case c.speaks == "websocket":
+			cut := r.IntN(len(key))
+			c.say(flow.Side(r.IntN(2)), 1, deltaMessage(fmt.Sprint(i, " ", key[:cut])))
+			c.say(flow.Side(r.IntN(2)), 1, deltaMessage(key[cut:]+strings.Repeat(" more", r.IntN(2000))))
+			c.say(flow.Server, 9, "")
+		case c.speaks == "grpc":
+			cut := r.IntN(len(key))
+			c.eventOf(flow.Side(r.IntN(2)), grpcText(fmt.Sprint(i, " ", key[:cut])))
+			c.eventOf(flow.Side(r.IntN(2)), grpcText(key[cut:]+strings.Repeat(" more", r.IntN(2000))))
+		case c.speaks == "":
 			cut := r.IntN(len(key))
 			c.event(fmt.Sprintf(`{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"%d %s"}}`, i, key[:cut]))
 			c.event(fmt.Sprintf(`{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":%q}}`, key[cut:]+strings.Repeat(" more", r.IntN(2000))))

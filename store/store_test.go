@@ -82,7 +82,7 @@ type script struct {
 	flow int64
 	now  int // milliseconds
 
-	opaque bool // what randomRun makes of it
+	speaks string // what randomRun makes of it
 }
 
 func (c *script) put(e flow.Event) {
