@@ -145,6 +145,9 @@ var retryRandom = sha256.Sum256([]byte("HelloRetryRequest"))
 // serverHello takes what the server chose (RFC 8446 section 4.1.3, RFC 5246
 // section 7.4.1.3).
 func (t *clearTLS) serverHello(msg []byte) bool {
+	if t.answered {
+		return true // a second one is no TLS
+	}
 	s := cryptobyte.String(msg)
 	var random []byte
 	var session, exts cryptobyte.String
@@ -175,7 +178,7 @@ func (t *clearTLS) serverHello(msg []byte) bool {
 	if t.version < tls.VersionTLS13 && t.hello != nil {
 		resumed = len(session) > 0 && bytes.Equal(session, t.hello.session)
 	}
-	t.answered = t.answered || !bytes.Equal(random, retryRandom[:])
+	t.answered = !bytes.Equal(random, retryRandom[:])
 	t.c.answered(t.answered, func(f *flow.Conn) {
 		f.Upstream.SNI, f.Upstream.Offered = f.Child.SNI, f.Child.Offered
 		for _, leg := range []*flow.TLS{&f.Child, &f.Upstream} {
