@@ -80,6 +80,13 @@ func newInflater(window *[]byte, take func([]byte)) *inflater {
 	return c
 }
 
+// inflateWhole does for a message that came whole what newInflater, feed and
+// end do, without a coroutine.
+func inflateWhole(p []byte, window *[]byte, take func([]byte)) error {
+	c := &inflater{window: window, take: take, in: p, ended: true, tail: deflateTail}
+	return c.run()
+}
+
 // feed inflates p and reports whether inflating came to its end too early.
 func (c *inflater) feed(p []byte) (over bool) {
 	c.in = p

@@ -315,15 +315,15 @@ func (in *frames) payload(at time.Time, p []byte) int {
 	p = p[:n]
 	in.left -= int64(n)
 	if !in.masked {
-		in.cur.write(p)
+		in.cur.write(p, in.final && in.left == 0)
 	} else {
 		plain := buffers.Get().(*[outSize]byte)
 		for len(p) > 0 {
 			k := min(len(p), outSize)
 			unmask(plain[:k], p[:k], in.mask, in.phase)
 			in.phase = (in.phase + k) & 3
-			in.cur.write(plain[:k])
 			p = p[k:]
+			in.cur.write(plain[:k], in.final && in.left == 0 && len(p) == 0)
 		}
 		buffers.Put(plain)
 	}

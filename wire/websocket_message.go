@@ -47,25 +47,32 @@ func (m *message) begin(in *frames, opcode byte, compressed bool) {
 	m.coded = compressed && in.spoilt
 }
 
-// write takes unmasked bytes of the payload.
-func (m *message) write(p []byte) {
+// write takes unmasked bytes of the payload; last says that these are the last.
+func (m *message) write(p []byte, last bool) {
+	whole := last && m.passed == 0
 	m.passed += int64(len(p))
 	switch {
 	case !m.inflates:
 		m.take(p)
 	case m.failed != nil:
+	case whole:
+		m.failed = inflateWhole(p, m.window(), m.take)
 	default:
 		if m.inflater == nil {
-			var window *[]byte
-			if m.in.takeover {
-				window = &m.in.window
-			}
-			m.inflater = newInflater(window, m.take)
+			m.inflater = newInflater(m.window(), m.take)
 		}
 		if m.inflater.feed(p) {
 			m.failed = m.inflater.err
 		}
 	}
+}
+
+// window returns what outlives the message, or nil.
+func (m *message) window() *[]byte {
+	if !m.in.takeover {
+		return nil
+	}
+	return &m.in.window
 }
 
 // take takes bytes of the message itself.
