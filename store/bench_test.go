@@ -133,3 +133,57 @@ func BenchmarkCreateFinish(b *testing.B) {
 		s.Finish(0, time.Now())
 	}
 }
+
+// BenchmarkMessages records what a websocket says, half of it in deltas.
+func BenchmarkMessages(b *testing.B) {
+	for _, o := range []struct {
+		name string
+		o    Options
+	}{{"plain", Options{}}, {"redact", Options{Redact: redact.New([32]byte{})}}} {
+		b.Run(o.name, func(b *testing.B) {
+			s, _ := create(b, o.o)
+			sockets := make([]*script, 50)
+			for i := range sockets {
+				sockets[i] = &script{s: s, conn: int64(i + 1)}
+				sockets[i].open()
+				sockets[i].upgrade()
+			}
+			b.ReportAllocs()
+			b.ResetTimer()
+			for i := range b.N {
+				c := sockets[i%50]
+				if i%100 < 50 {
+					c.say(flow.Server, 1, deltaMessage(fmt.Sprint("word ", i)))
+				} else {
+					c.say(flow.Client, 2, fmt.Sprint("\x00", i))
+				}
+			}
+			flush(b, s)
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "messages/s")
+		})
+	}
+}
+
+// BenchmarkRaw records bodies of 64 KB with and without their wire form.
+func BenchmarkRaw(b *testing.B) {
+	for _, wire := range []bool{false, true} {
+		b.Run(fmt.Sprint("wire=", wire), func(b *testing.B) {
+			s, _ := create(b, Options{})
+			c := &script{s: s, conn: 1}
+			c.open()
+			b.SetBytes(64 << 10)
+			for i := range b.N {
+				body := noise(i, 64<<10)
+				c.request("GET", "/", "", nil)
+				c.response(200, "application/octet-stream", false)
+				if wire {
+					c.wired(flow.Server, []byte("HTTP/1.1 200 OK\r\nContent-Length: 65536\r\n\r\n"), body, body)
+				} else {
+					c.body(flow.Server, body)
+				}
+				c.end(nil)
+			}
+			flush(b, s)
+		})
+	}
+}

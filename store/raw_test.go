@@ -188,3 +188,48 @@ func TestRawShare(t *testing.T) {
 		}
 	}
 }
+
+// TestRawIsPartOfTheRecord: what of it is committed survives, and what comes
+// while the disk is full is counted as lost.
+func TestRawIsPartOfTheRecord(t *testing.T) {
+	quicken(t)
+	s, path := create(t, Options{})
+	c := &script{s: s, conn: 1}
+	c.open()
+	c.request("GET", "/", "", nil)
+	wire := noise(1, 5*segmentBody)
+	c.raw(flow.Client, wire)
+	flush(t, s)
+	r := open(t, path)
+	before := rawOf(t, r, 1, flow.Client) // nothing but what is committed
+	if len(before) < 3*segmentBody || !bytes.HasPrefix(wire, before) {
+		t.Errorf("%d bytes of %d are committed", len(before), len(wire))
+	}
+	if pend := len(s.writer.conns[1].open[1].bodies[partRaw].pend); pend > blockBody {
+		t.Errorf("%d bytes in memory", pend)
+	}
+	if err := s.writer.db.script("PRAGMA max_page_count=1"); err != nil {
+		t.Fatal(err)
+	}
+	c.raw(flow.Server, noise(2, 2*segmentBody))
+	for deadline := time.Now().Add(10 * time.Second); s.Flush() == nil; {
+		if time.Now().After(deadline) {
+			t.Fatal("the disk does not fill")
+		}
+		c.raw(flow.Server, noise(3, segmentBody))
+	}
+	c.raw(flow.Server, noise(4, 4*defaultQueue)) // nobody waits
+	if err := s.writer.db.script("PRAGMA max_page_count=1000000"); err != nil {
+		t.Fatal(err)
+	}
+	waitRecording(t, s)
+	c.end(nil)
+	fs := finish(t, s)
+	x, err := r.Flow(1)
+	if err != nil || fs.Gaps != 1 || len(x.Marks) != 1 || x.Marks[0].Error.Code != flow.CodeGap {
+		t.Errorf("%d gaps, %+v, %v", fs.Gaps, x, err)
+	}
+	if after := rawOf(t, r, 1, flow.Client); !bytes.Equal(after, wire) {
+		t.Errorf("%d bytes of %d", len(after), len(wire))
+	}
+}

@@ -29,11 +29,18 @@
 // (commit.go). Committed means safe against SIGKILL of this process, not
 // against power loss.
 //
-// Events of an event stream are written to the table tail as they come, and
-// moved to the body of the answer in segments of 256 KB and at the end, in
-// one transaction each: a reader sees every event once, in tail or in body.
+// Events of the event streams of both sides (stream.go), and messages of a
+// websocket (message.go), are written to the table tail as they come, and moved
+// to body in segments of 256 KB and at the end, in one transaction each: a
+// reader sees every event once, in tail or in body. The events of both sides
+// have one row of indexes, in the order in which they came.
 // The end of an event that may be the beginning of a secret is held back: its
-// row is partial, and a later row of the same index replaces it.
+// row is partial, and a later row of the same index replaces it. When too much
+// waits behind such an event, it is decided as it stands. The hash of a
+// message is written once redaction has left all of it as it was.
+//
+// The wire form (raw.go) is kept only where secrets are. It goes the way of
+// bodies, so that what it has in common with them is there once.
 //
 // Bodies which redaction must see whole (JSON, forms) are gathered in memory
 // up to 64 MB each and 128 MB in all; others stream through it, and are
