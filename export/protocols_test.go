@@ -257,13 +257,13 @@ func TestEventsOfTheRequestWait(t *testing.T) {
 	same(t, lines[5], map[string]any{"dir": nil, "index": 1.0})
 	var out bytes.Buffer
 	l := &JSONL{W: &out, Body: bodies}
-	for i := range 20 { // more than may be held
+	for i := range 12 { // more than may be held
 		p := flow.Piece{Index: i, Side: flow.Client, Data: []byte("data: " + strings.Repeat("x", maxHeld/10) + "\n\n")}
 		if err := l.Streamed(x, p); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if n := bytes.Count(out.Bytes(), []byte(`"type":"sse"`)); n < 10 {
+	if n := bytes.Count(out.Bytes(), []byte(`"type":"sse"`)); n < 10 || !bytes.Contains(out.Bytes(), []byte(`"type":"request"`)) {
 		t.Errorf("%d events were written, the rest is held", n)
 	}
 }
