@@ -17,7 +17,7 @@ func awaitRoom(w *Writer) {
 		w.mu.Lock()
 		size := w.queue.size
 		w.mu.Unlock()
-		if size <= queueLimit/2 {
+		if size <= w.limit/2 {
 			return
 		}
 		time.Sleep(50 * time.Microsecond)

@@ -45,8 +45,9 @@ import (
 )
 
 const (
-	// queueLimit bounds the packets that wait to be written, in bytes.
-	queueLimit = 32 << 20
+	// queueLimit bounds the packets that wait to be written, in bytes: some
+	// large transfers fit in while a disk takes its time.
+	queueLimit = 128 << 20
 
 	// pressure is how many bytes may wait for their time.
 	pressure = 8 << 20
@@ -99,6 +100,7 @@ type output interface {
 type Writer struct {
 	out     output
 	now     func() time.Time
+	limit   int // queueLimit
 	started time.Time
 	wake    chan struct{} // something is to be done before the timer says so
 	done    chan struct{} // the writing goroutine has ended
@@ -137,7 +139,7 @@ func Create(path string, opt Options) (*Writer, error) {
 
 // start begins a capture in out, which it takes over unless it fails.
 func start(out output, opt Options, now func() time.Time) (*Writer, error) {
-	w := &Writer{out: out, now: now, started: now(), wake: make(chan struct{}, 1), done: make(chan struct{})}
+	w := &Writer{out: out, now: now, limit: queueLimit, started: now(), wake: make(chan struct{}, 1), done: make(chan struct{})}
 	if err := w.write(appendHeader(nil, opt)); err != nil {
 		return nil, w.wrap(err)
 	}
@@ -162,7 +164,7 @@ func (w *Writer) Packet(toChild bool, parts ...[]byte) {
 	}
 	w.received++
 	size := packetSize(n, w.untold)
-	if w.err != nil || w.queue.size+size > queueLimit {
+	if w.err != nil || w.queue.size+size > w.limit {
 		w.untold++
 		return
 	}

@@ -232,14 +232,16 @@ func TestClockBack(t *testing.T) {
 // TestDrops: a file that is too slow costs packets, and the next one says how
 // many. Secrets it never costs.
 func TestDrops(t *testing.T) {
+	const limit = 8 << 20
+	const sent = 2 * limit / 60000
 	out := tape{}
 	w := record(t, &out)
+	w.limit = limit
 	stuck := make(chan struct{})
 	out.mu.Lock()
 	out.stuck = stuck
 	out.mu.Unlock()
 	big := make([]byte, 60000)
-	const sent = 2 * queueLimit / 60000
 	start := time.Now()
 	for range sent {
 		w.Packet(true, big)
@@ -272,10 +274,14 @@ func TestDrops(t *testing.T) {
 // TestPressure: as long as the file is fast enough no packet is dropped, however
 // many come before the first may be written for its age.
 func TestPressure(t *testing.T) {
-	var out tape
-	w := record(t, &out)
+	var out sink
+	w, err := start(&out, Options{}, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.limit = 4 * pressure
 	big := make([]byte, 1500)
-	for i := range 4 * queueLimit / 1500 {
+	for i := range 4 * w.limit / 1500 {
 		w.Packet(i%2 == 0, big)
 		if i%1000 == 999 { // as fast as the file, about
 			awaitRoom(w)
@@ -284,7 +290,6 @@ func TestPressure(t *testing.T) {
 	if sum, err := w.Close(); err != nil || sum.Dropped > 0 {
 		t.Errorf("%+v, %v", sum, err)
 	}
-	out.parsed(t)
 }
 
 // TestFull: a full disk ends the capture behind the last whole block, once.

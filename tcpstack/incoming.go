@@ -149,7 +149,7 @@ func (t *synTable) handle(id stack.TransportEndpointID, pkt *stack.PacketBuffer)
 		return false
 	}
 	if again != nil && again.kind != silence {
-		t.stack.unreachable(again.kind, id, headersOf(pkt))
+		t.stack.unreachable(again.kind, id, headersOf(id, pkt))
 	}
 	if !admitted {
 		return true
@@ -162,8 +162,13 @@ func (t *synTable) handle(id stack.TransportEndpointID, pkt *stack.PacketBuffer)
 }
 
 // headersOf copies the network and transport header of a SYN.
-func headersOf(pkt *stack.PacketBuffer) []byte {
-	return slices.Concat(pkt.NetworkHeader().Slice(), pkt.TransportHeader().Slice())
+func headersOf(id stack.TransportEndpointID, pkt *stack.PacketBuffer) []byte {
+	network := pkt.NetworkHeader().Slice()
+	headers := slices.Concat(network, pkt.TransportHeader().Slice())
+	if pkt.Data().Size() == 0 {
+		completeChecksum(header.TCPProtocolNumber, id, headers[len(network):], nil)
+	}
+	return headers
 }
 
 // admit notes a SYN, unless it is one sent again or one too many. One that
@@ -184,7 +189,7 @@ func (t *synTable) admit(id stack.TransportEndpointID, pkt *stack.PacketBuffer, 
 		t.stack.counters.synsDropped.Add(1)
 		return false, nil
 	}
-	t.pending[id] = syn{seq: seq, headers: headersOf(pkt)}
+	t.pending[id] = syn{seq: seq, headers: headersOf(id, pkt)}
 	return true, nil
 }
 

@@ -1,9 +1,11 @@
 package tcpstack
 
 import (
+	"encoding/binary"
 	"net/netip"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 )
@@ -27,6 +29,7 @@ func (s *Stack) packet(id stack.TransportEndpointID, pkt *stack.PacketBuffer, da
 	quoted := make([]byte, 0, len(network)+len(transport)+quotedPayload)
 	quoted = append(append(quoted, network...), transport...)
 	quoted = append(quoted, data[:min(len(data), quotedPayload)]...)
+	completeChecksum(pkt.TransportProtocolNumber, id, quoted[len(network):], data)
 	p := packet{stack: s, id: id, payload: data, quoted: quoted}
 	if id.RemoteAddress.Len() == header.IPv6AddressSize {
 		p.ttl = header.IPv6(network).HopLimit()
@@ -34,6 +37,34 @@ func (s *Stack) packet(id stack.TransportEndpointID, pkt *stack.PacketBuffer, da
 		p.ttl = header.IPv4(network).TTL()
 	}
 	return p
+}
+
+// completeChecksum fills in the checksum of a TCP or UDP header if the child's
+// kernel left that to the device: the sum of the pseudo header stands there
+// then, and an ICMP error would quote it. data is what follows the header.
+func completeChecksum(proto tcpip.TransportProtocolNumber, id stack.TransportEndpointID, head, data []byte) {
+	size, at := header.UDPMinimumSize, 6
+	if proto == header.TCPProtocolNumber {
+		size, at = header.TCPMinimumSize, 16
+		if len(head) >= size {
+			size = int(header.TCP(head).DataOffset())
+		}
+	} else if proto != header.UDPProtocolNumber {
+		return
+	}
+	if len(head) < size {
+		return
+	}
+	pseudo := header.PseudoHeaderChecksum(proto, id.RemoteAddress, id.LocalAddress, uint16(size+len(data)))
+	if binary.BigEndian.Uint16(head[at:]) != pseudo {
+		return
+	}
+	binary.BigEndian.PutUint16(head[at:], 0)
+	sum := ^checksum.Combine(checksum.Checksum(head[:size], pseudo), checksum.Checksum(data, 0))
+	if sum == 0 && proto == header.UDPProtocolNumber {
+		sum = 0xffff // RFC 768: 0 means none
+	}
+	binary.BigEndian.PutUint16(head[at:], sum)
 }
 
 // Src returns the child's end. Of an Echo, the port is the identifier.
