@@ -52,8 +52,7 @@ func ParseEvent(framing string, block []byte) ParsedEvent {
 	case FramingGRPC:
 		return parseGRPC(block)
 	}
-	e := ParseSSE(block)
-	return ParsedEvent{Event: e.Event, ID: e.ID, Retry: e.Retry, Data: e.Data, Dispatched: e.Dispatched}
+	return parseSSE(block)
 }
 
 // Name returns Event, or "message" where it has none.

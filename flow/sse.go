@@ -2,22 +2,12 @@ package flow
 
 import "strings"
 
-// SSE is one server-sent event, parsed.
-type SSE struct {
-	Event string // the event field; "" means "message"
-	ID    string
-	Retry string
-	Data  string // data lines joined by \n
-	// Dispatched reports whether the block has data lines: only such blocks
-	// are events, others (comments, lone retry fields) are not.
-	Dispatched bool
-}
-
-// ParseSSE reads one block of an event stream: its lines with any of the line
+// parseSSE reads one block of an event stream: its lines with any of the line
 // endings LF, CRLF and CR, with or without the closing blank line (HTML
-// standard, section 9.2.6). A leading byte order mark is skipped.
-func ParseSSE(block []byte) SSE {
-	var e SSE
+// standard, section 9.2.6). A leading byte order mark is skipped. Only blocks
+// with data lines are events, others (comments, lone retry fields) are not.
+func parseSSE(block []byte) ParsedEvent {
+	var e ParsedEvent
 	var data strings.Builder
 	s := strings.TrimPrefix(string(block), "\ufeff")
 	for s != "" {

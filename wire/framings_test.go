@@ -77,6 +77,12 @@ func bedrock(event string) string {
 		":event-type", "chunk", ":content-type", "application/json", ":message-type", "event")
 }
 
+// forever begins a message of an AWS event stream of 4 GiB.
+func forever() string {
+	b := append(binary.BigEndian.AppendUint32(nil, 4<<30-1), 0, 0, 0, 1)
+	return string(binary.BigEndian.AppendUint32(b, crc32.ChecksumIEEE(b)))
+}
+
 func TestNDJSON(t *testing.T) {
 	for _, c := range []struct {
 		body string
@@ -123,9 +129,7 @@ func TestEventStream(t *testing.T) {
 	broken[100] ^= 1
 	header := []byte(stop)
 	header[3] ^= 1
-	sizes := binary.BigEndian.AppendUint32(nil, 4<<30-1)
-	sizes = append(sizes, 0, 0, 0, 1)
-	huge := string(binary.BigEndian.AppendUint32(sizes, crc32.ChecksumIEEE(sizes)))
+	huge := forever()
 	zero := "\x00\x00\x00\x00\x00\x00\x00\x00" + string(binary.BigEndian.AppendUint32(nil, crc32.ChecksumIEEE(make([]byte, 8))))
 	const m = "application/vnd.amazon.eventstream"
 	wants(t, streamed("/", m, ""))
@@ -203,34 +207,78 @@ func TestChoice(t *testing.T) {
 	wants(t, s, ".data: x\n\n")
 }
 
-// TestFramingsCoded: events in compressed bodies come out as soon as the coding
-// gives them.
-func TestFramingsCoded(t *testing.T) {
-	line := "{\"n\":1}\n"
-	for coding := range encoders {
-		var b bytes.Buffer
-		w := encoders[coding](&b)
-		s := newScript()
-		s.client("GET / HTTP/1.1\r\nHost: h.test\r\n\r\n")
-		s.server("HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nContent-Encoding: " + headerName(coding) + "\r\n\r\n")
-		for range 3 {
-			fmt.Fprint(w, line)
-			if err := w.Flush(); err != nil {
-				t.Fatal(err)
-			}
-			s.server(b.String())
-			b.Reset()
-		}
-		n := 0
-		for _, e := range s.run(whole) {
-			if e.Kind == flow.StreamEvent {
-				if n++; e.At.Sub(epoch).Milliseconds() != int64(n)+1 {
-					t.Errorf("%s: event %d at %v", coding, n, e.At.Sub(epoch))
+// TestFramingsLive: an event is there with its last byte, or as soon as the
+// content coding gives that, in both versions of HTTP.
+func TestFramingsLive(t *testing.T) {
+	const image = "\r\n--b\r\nContent-Length: 2\r\n\r\nhi"
+	for _, c := range []struct{ path, contentType, event string }{
+		{"/", "text/event-stream", "data: x\n\n"},
+		{"/", "text/event-stream", "data: x\r\r"},
+		{"/", "text/event-stream", "event: a\r\ndata: x\r\n\r\n"},
+		{"/", "application/x-ndjson", "{\"n\":1}\n"},
+		{"/", "application/json-seq", "\x1e{\"n\":\n1}\n"},
+		{"/m:stream", "application/json", "[{\"n\":1}"},
+		{"/", "application/vnd.amazon.eventstream", message("{}")},
+		{"/", "multipart/x-mixed-replace; boundary=b", image},
+		{"/", "application/grpc", msg(0, hello)},
+	} {
+		for _, coding := range []string{"", "gzip", "deflate", "raw", "br", "zstd"} {
+			for _, version := range []string{"1.1", "2"} {
+				s := streamOf(c.path, c.contentType, coding, version, c.event)
+				n := 0
+				for _, e := range s.run(whole) {
+					if e.Kind != flow.StreamEvent {
+						continue
+					}
+					n++
+					if at := e.At.Sub(epoch).Milliseconds(); at != int64(len(s.steps)-4+n) {
+						t.Errorf("%s %s HTTP/%s: event %d at %dms of %d", c.contentType, coding, version, n, at, len(s.steps))
+					}
+					if c.path != "/" {
+						break // the array has one only
+					}
+				}
+				if n != 3 && c.path == "/" || n == 0 {
+					t.Errorf("%s %s HTTP/%s: %d events", c.contentType, coding, version, n)
 				}
 			}
 		}
-		if n != 3 {
-			t.Errorf("%s: %d events", coding, n)
-		}
 	}
+}
+
+// streamOf makes a script whose last three steps bring an event each.
+func streamOf(path, contentType, coding, version, event string) *script {
+	h := newH2()
+	s := h.script
+	name := headerName(coding)
+	if version == "2" {
+		h.client(get(1, path))
+		h.server(head(1, ":status: 200", "content-type: "+contentType, "content-encoding: "+name))
+	} else {
+		s = newScript()
+		s.client("GET " + path + " HTTP/1.1\r\nHost: h.test\r\n\r\n")
+		s.server("HTTP/1.1 200 OK\r\nContent-Type: " + contentType + "\r\nContent-Encoding: " + name + "\r\nTransfer-Encoding: chunked\r\n\r\n")
+	}
+	var b bytes.Buffer
+	var w flusher
+	if coding != "" {
+		w = encoders[coding](&b)
+	}
+	for range 3 {
+		if w == nil {
+			b.WriteString(event)
+		} else {
+			fmt.Fprint(w, event)
+			if err := w.Flush(); err != nil {
+				panic(err)
+			}
+		}
+		if version == "2" {
+			h.server(data(1, b.String()))
+		} else {
+			s.server(fmt.Sprintf("%x\r\n%s\r\n", b.Len(), b.String()))
+		}
+		b.Reset()
+	}
+	return s
 }

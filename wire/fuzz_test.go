@@ -259,7 +259,7 @@ func FuzzStream(f *testing.F) {
 		var got []string
 		for _, e := range events {
 			if e.Kind == flow.StreamEvent {
-				x := flow.ParseSSE(e.Data)
+				x := flow.ParseEvent(flow.FramingSSE, e.Data)
 				got = append(got, x.Event+"|"+x.Data)
 			}
 		}

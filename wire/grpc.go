@@ -9,6 +9,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/klauspost/compress/snappy"
 
@@ -44,6 +45,7 @@ type grpcCutter struct {
 	text    bool     // the body is base64 text
 	garbled bool     // it was found not to be
 	quad    []byte   // of that text, less than four letters
+	out     []byte   // what was decoded of it last
 	coded   []string // what was undone
 
 	block []byte // the message with its prefix, as far as it came
@@ -84,11 +86,13 @@ func (c *grpcCutter) push(p []byte) {
 
 // letters undoes base64, which may be padded anywhere: each end of a flush may be.
 func (c *grpcCutter) letters(p []byte) {
-	var out [6 << 10]byte
+	if c.out == nil {
+		c.out = make([]byte, 3<<10)
+	}
 	for len(p) > 0 && !c.garbled {
-		if n := min(plainLetters(p)&^3, 8<<10); n > 0 && len(c.quad) == 0 {
-			if m, err := base64.StdEncoding.Decode(out[:], p[:n]); err == nil {
-				c.frames(out[:m])
+		if n := min(plainLetters(p), 4<<10) &^ 3; n > 0 && len(c.quad) == 0 {
+			if m, err := base64.StdEncoding.Decode(c.out, p[:n]); err == nil {
+				c.frames(c.out[:m])
 				p = p[n:]
 				continue
 			}
@@ -101,13 +105,13 @@ func (c *grpcCutter) letters(p []byte) {
 		if c.quad = append(c.quad, b); len(c.quad) < 4 {
 			continue
 		}
-		m, err := base64.StdEncoding.Decode(out[:], c.quad)
+		m, err := base64.StdEncoding.Decode(c.out, c.quad)
 		if err != nil {
 			c.garbled = true
 			c.fail("the body is not base64 text")
 			c.hand(flow.Body, c.quad)
 		} else {
-			c.frames(out[:m])
+			c.frames(c.out[:m])
 		}
 		c.quad = c.quad[:0]
 	}
@@ -281,6 +285,9 @@ func (c *grpcCutter) undone(name string) {
 	}
 }
 
+// bufios are what the messages to be decompressed are read through.
+var bufios = sync.Pool{New: func() any { return bufio.NewReader(nil) }}
+
 // inflate undoes the coding of one message.
 func inflate(coding string, p []byte) ([]byte, error) {
 	const most = maxEvent - grpcPrefix
@@ -291,7 +298,13 @@ func inflate(coding string, p []byte) ([]byte, error) {
 	open, known := openers[coding]
 	switch {
 	case known:
-		opened, free, err := open(bufio.NewReader(bytes.NewReader(p)))
+		br := bufios.Get().(*bufio.Reader)
+		defer func() {
+			br.Reset(nil)
+			bufios.Put(br)
+		}()
+		br.Reset(bytes.NewReader(p))
+		opened, free, err := open(br)
 		if err != nil {
 			return nil, early(err)
 		}

@@ -95,7 +95,7 @@ func (c *sseCutter) end(bool) {
 	c.drop()
 }
 
-// isEvent reports what flow.SSE.Dispatched does: whether block has data.
+// isEvent reports what flow.ParsedEvent.Dispatched does: whether block has data.
 func isEvent(block []byte) bool {
 	block = bytes.TrimPrefix(block, []byte("\ufeff"))
 	lf := -1
