@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"encoding/binary"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"strings"
@@ -23,7 +24,7 @@ func serveModern(t *testing.T, ca *authority) (o *origin, clear string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := &http.Server{Handler: http.HandlerFunc(o.dispatch), Protocols: &http.Protocols{}}
+	srv := &http.Server{Handler: http.HandlerFunc(o.dispatch), Protocols: &http.Protocols{}, ErrorLog: log.New(io.Discard, "", 0)}
 	srv.Protocols.SetHTTP1(true)
 	srv.Protocols.SetUnencryptedHTTP2(true)
 	done := make(chan struct{})
