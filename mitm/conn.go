@@ -174,13 +174,8 @@ func (c *conn) findProcess(found chan<- *flow.Process) {
 // servePlain carries what is not TLS.
 func (c *conn) servePlain(s sniffed) {
 	reason := c.p.skips(c.target())
-	protocol := ""
-	switch s.is {
-	case isHTTP1:
-		protocol = "http"
-	case isHTTP2:
-		protocol = "http2"
-	default:
+	protocol := s.is.name()
+	if protocol == "" {
 		client, _ := c.peek.seen(flow.Client)
 		server, _ := c.peek.seen(flow.Server)
 		protocol = label(client, server)

@@ -268,3 +268,45 @@ func TestPsql(t *testing.T) {
 	}
 	t.Logf("%v: %s", time.Since(start), out)
 }
+
+// TestInnerLabel: what TLS carries is named where ALPN does not.
+func TestInnerLabel(t *testing.T) {
+	for _, v := range []struct {
+		name, client, server string
+		alpn                 []string
+	}{
+		{"imap", "", "* OK hello\r\n", nil},
+		{"redis", "*1\r\n$4\r\nPING\r\n", "+PONG\r\n", nil},
+		{"http", "GET / HTTP/1.1\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n", nil},
+		{"http2", preface, "\x00\x00\x00\x04\x00\x00\x00\x00\x00", nil},
+		{"mqtt", "\x10\x10\x00\x04MQTT\x04\x02\x00\x3c\x00\x04abcd", " ", []string{"mqtt"}},
+		{"http", "GET / HTTP/1.1\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n", []string{"http/1.1"}},
+		{"tls", "what is this?\r\n", "something else\r\n", nil},
+	} {
+		cfg := &tls.Config{Certificates: []tls.Certificate{pki(t).leaf(t, host, false, nil)}, NextProtos: v.alpn}
+		r := newRoad(t, listen(t, func(raw net.Conn) {
+			c := tls.Server(raw, cfg)
+			io.ReadFull(c, make([]byte, len(v.client)))
+			io.WriteString(c, v.server)
+			io.Copy(io.Discard, c)
+		}), nil)
+		c, err := dialTLS(r, &tls.Config{NextProtos: v.alpn})
+		if err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		io.WriteString(c, v.client)
+		b := make([]byte, len(v.server))
+		if _, err := io.ReadFull(c, b); err != nil || string(b) != v.server {
+			t.Errorf("%s: %q, %v", v.name, b, err)
+		}
+		if d := time.Since(start); d > prompt {
+			t.Errorf("%s: held up for %v", v.name, d)
+		}
+		io.WriteString(c, "bye\r\n")
+		c.Close()
+		if f, _ := r.wait(); f.Protocol != v.name || !f.Decrypted {
+			t.Errorf("%s: recorded %q, %v", v.name, f.Protocol, f.Error)
+		}
+	}
+}

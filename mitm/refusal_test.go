@@ -140,7 +140,7 @@ func TestUnservedHello(t *testing.T) {
 			t.Errorf("%s: the server read %d bytes of %d", v.reason, len(got), len(v.hello))
 		}
 		c.Close()
-		if facts, _ := r.wait(); facts.Opaque != v.reason {
+		if facts, _ := r.wait(); facts.Opaque != v.reason || (v.reason == ReasonUndecrypted) != (code(facts) == CodeClientHello) {
 			t.Errorf("%s: recorded %+v", v.reason, facts)
 		}
 	}

@@ -16,6 +16,19 @@ const (
 	isHTTP2
 )
 
+// name names what is decoded, "" of what is not.
+func (o outcome) name() string {
+	switch o {
+	case isTLS:
+		return "tls"
+	case isHTTP1:
+		return "http"
+	case isHTTP2:
+		return "http2"
+	}
+	return ""
+}
+
 // Limits of peeking.
 const (
 	maxLine   = 16 << 10 // bytes of a request line

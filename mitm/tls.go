@@ -59,8 +59,15 @@ func (c *conn) undecrypted() (reason string, e *flow.Error) {
 	if reason := c.p.skips(c.target()); reason != "" {
 		return reason, nil
 	}
-	if _, left := c.peek.seen(flow.Client); c.p.Authority == nil || c.hello == nil || left != nil {
+	if _, left := c.peek.seen(flow.Client); c.p.Authority == nil || left != nil {
 		return ReasonUndecrypted, nil
+	}
+	if c.hello == nil {
+		return ReasonUndecrypted, &flow.Error{
+			Where: flow.AtCapture, Code: CodeClientHello,
+			Message: "the ClientHello of " + c.program() + " cannot be read",
+			Hint:    "carried undecrypted; --bypass " + c.target() + " does so without a word",
+		}
 	}
 	if c.hello.earlyData {
 		return ReasonEarlyData, nil

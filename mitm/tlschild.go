@@ -101,6 +101,8 @@ func (c *conn) joinTLS(child *tls.Conn, w *wireConn, up *upstream) {
 			f.Protocol = "http2"
 		case "http/1.1", "http/1.0":
 			f.Protocol = "http"
+		default:
+			c.watch = &watch{c: c, inner: true}
 		}
 	})
 	c.join(tlsLeg(child, w), tlsLeg(up.conn, up.wire), true)

@@ -14,11 +14,13 @@ const maxBefore = 8 << 10
 // A watch reads along on a connection that is carried as it is, and records
 // what is said in the clear: the name of the protocol, where the first bytes
 // of one side did not tell it, and the TLS handshake, also one that begins
-// within another protocol (STARTTLS and the like). It holds no byte up, and is
-// over as soon as there is nothing more to learn.
+// within another protocol (STARTTLS and the like). Of a decrypted connection
+// it only names what TLS carries. It holds no byte up, and is over as soon as there
+// is nothing more to learn.
 type watch struct {
-	c    *conn
-	over atomic.Bool
+	c     *conn
+	inner bool // decrypted
+	over  atomic.Bool
 
 	mu    sync.Mutex // guards what follows
 	name  string     // of the protocol
@@ -69,10 +71,14 @@ func (w *watch) data(side flow.Side, p []byte) {
 // naming looks for a name, and tells whether there is more to learn.
 func (w *watch) naming(side flow.Side, p []byte) (more bool) {
 	w.first[side] = append(w.first[side], p[:min(len(p), maxFirst-len(w.first[side]))]...)
-	if w.name = label(w.first[flow.Client], w.first[flow.Server]); w.name != "" {
+	w.name = label(w.first[flow.Client], w.first[flow.Server])
+	if w.inner && w.name == "" {
+		w.name = sniff(w.first[flow.Client], nil).is.name()
+	}
+	if w.name != "" {
 		w.first = [2][]byte{}
 		w.c.learn(func(f *flow.Conn) { f.Protocol = w.name })
-		return upgrades(w.name)
+		return upgrades(w.name) && !w.inner
 	}
 	return min(len(w.first[flow.Client]), len(w.first[flow.Server])) < maxFirst &&
 		max(w.size[flow.Client], w.size[flow.Server]) <= maxBefore
