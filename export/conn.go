@@ -30,6 +30,9 @@ type connCloseLine struct {
 	Sent     int64  `json:"bytes_c2s"`
 	Received int64  `json:"bytes_s2c"`
 	Reason   string `json:"reason"`
+	// What was not known when the connection was introduced.
+	Protocol string   `json:"protocol,omitempty"`
+	TLS      *tlsPart `json:"tls,omitempty"`
 }
 
 type tlsErrorLine struct {

@@ -34,7 +34,7 @@ type JSONL struct {
 	seq     int64
 	err     error
 	flows   map[int64]*progress
-	conns   map[int64]connState
+	conns   map[int64]*connProgress
 	tlsSaid map[connError]bool
 }
 
@@ -43,14 +43,6 @@ type connError struct {
 	conn int64
 	key  string
 }
-
-// connState says which lines of a connection are written.
-type connState uint8
-
-const (
-	connOpened connState = iota + 1
-	connClosed
-)
 
 // progress is what has been written of one flow.
 type progress struct {
@@ -198,17 +190,6 @@ func (l *JSONL) Done(x *flow.Exchange) error {
 	return l.err
 }
 
-// ConnClosed says that a connection is over. It is introduced if it carried no
-// flow; others are with their first flow, when it is known what they are.
-func (l *JSONL) ConnClosed(c *flow.Conn) error {
-	if c.ID == 0 || l.conns[c.ID] == connClosed {
-		return l.err
-	}
-	l.connOpen(c)
-	l.conns[c.ID] = connClosed
-	return l.write(connCloseOf(c), "connection_close", c.Ended, 0, c.ID)
-}
-
 // SessionNoted says that there is a mark on the run itself: that something was
 // lost, or another.
 func (l *JSONL) SessionNoted(n *flow.Note) error {
@@ -219,34 +200,6 @@ func (l *JSONL) SessionNoted(n *flow.Note) error {
 		return l.write(&dropLine{Reason: n.Error.Message}, "drop", n.At)
 	}
 	return l.write(&errorLine{Error: n.Error}, "error", n.At)
-}
-
-// introduce writes the connection of x before its first flow. A DNS query is
-// a flow by itself.
-func (l *JSONL) introduce(x *flow.Exchange) {
-	c := x.Conn
-	if x.DNS != nil || x.Kind == flow.KindDNS || l.conns[c.ID] != 0 {
-		return
-	}
-	if l.Certificates != nil && c.Upstream.Chain == nil && l.err == nil {
-		chain, err := l.Certificates(x.ID)
-		if err != nil {
-			l.err = fmt.Errorf("read the certificates of flow %d: %w", x.ID, err)
-		}
-		c.Upstream.Chain = chain
-	}
-	l.connOpen(&c)
-}
-
-func (l *JSONL) connOpen(c *flow.Conn) {
-	if c.ID == 0 || l.conns[c.ID] != 0 {
-		return
-	}
-	if l.conns == nil {
-		l.conns = make(map[int64]connState)
-	}
-	l.conns[c.ID] = connOpened
-	l.write(connOpenOf(c), "connection_open", c.Started, 0, c.ID)
 }
 
 // release writes the held pieces that need not wait, or all of them.

@@ -227,14 +227,16 @@ func TestCertificatesAreAskedOnce(t *testing.T) {
 		return nil, nil
 	}}
 	x, y := plain(1), plain(2)
-	y.Conn.ID = x.Conn.ID
+	x.Conn.Upstream.Version = "1.3"
+	y.Conn = x.Conn
 	l.Opened(x)
 	l.Done(y)
 	if err := l.Done(x); err != nil || len(asked) != 1 || asked[0] != 1 {
 		t.Errorf("asked for %v, %v, want flow 1 once", asked, err)
 	}
 	l = &JSONL{W: &bytes.Buffer{}, Body: bodies, Certificates: func(int64) ([][]byte, error) { return nil, os.ErrNotExist }}
-	if err := l.Done(plain(7)); err == nil || !strings.Contains(err.Error(), "certificates of flow 7") {
+	x.ID = 7
+	if err := l.Done(x); err == nil || !strings.Contains(err.Error(), "certificates of flow 7") {
 		t.Errorf("Done = %v", err)
 	}
 }
@@ -321,4 +323,39 @@ func TestGRPCFields(t *testing.T) {
 	x := rpc(1)
 	x.Response.Body.Trailers = nil
 	same(t, find(t, script(t, bodies, func(l *JSONL) error { return l.Done(x) }), "stream_end"), map[string]any{"grpc_status": nil, "grpc_message": nil})
+}
+
+// TestLateHandshake: the handshake of a connection that is read along comes
+// after the connection was introduced.
+func TestLateHandshake(t *testing.T) {
+	hello := flow.TLS{SNI: "h", JA4: "t13"}
+	x := &flow.Exchange{
+		ID: 3, Kind: flow.KindTCP, State: flow.StateOpen, Ordinal: 1, Started: t0,
+		Conn: flow.Conn{ID: 5, Transport: "tcp", Opaque: "bypass", Child: hello},
+	}
+	var out bytes.Buffer
+	l := &JSONL{W: &out, Body: bodies, Certificates: func(id int64) ([][]byte, error) { return [][]byte{{byte(id)}}, nil }}
+	l.Meta(flow.Session{ID: "01KDY"})
+	l.Opened(x)
+	c := x.Conn
+	c.Protocol, c.Ended = "postgres", after(9)
+	c.Child.Version, c.Upstream = "1.2", flow.TLS{Version: "1.2", Verdict: "ok"}
+	if err := l.ConnClosed(&c); err != nil {
+		t.Fatal(err)
+	}
+	lines := parse(t, out.Bytes())
+	same(t, find(t, lines, "connection_open"), map[string]any{"protocol": nil, "tls": map[string]any{"sni": "h", "ja4": "t13", "intercepted": false}})
+	end := find(t, lines, "connection_close")
+	same(t, end, map[string]any{"protocol": "postgres"})
+	tls := end["tls"].(map[string]any)
+	same(t, tls, map[string]any{"version": "1.2", "ja4": "t13", "upstream": map[string]any{"version": "1.2", "verdict": "ok"}, "cert": nil})
+	if chain, _ := tls["chain"].([]any); len(chain) != 1 {
+		t.Errorf("chain %v", tls["chain"])
+	}
+	lines = script(t, bodies, func(l *JSONL) error {
+		y := secure(1)
+		y.Conn.Ended = after(700)
+		return l.Done(y)
+	})
+	same(t, find(t, lines, "connection_close"), map[string]any{"protocol": nil, "tls": nil})
 }
