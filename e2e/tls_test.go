@@ -19,10 +19,10 @@ import (
 type tlsRow struct {
 	Kind string
 	Conn struct {
-		Protocol, Opaque string
-		Decrypted        bool
-		Child            leg `json:"child_tls"`
-		Upstream         leg `json:"upstream_tls"`
+		Src, Protocol, Opaque string
+		Decrypted             bool
+		Child                 leg `json:"child_tls"`
+		Upstream              leg `json:"upstream_tls"`
 	}
 	Error *fault
 	Marks []fault
@@ -180,5 +180,43 @@ func TestHelloRefused(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestFingerprints: the JA3 of the record is that which tshark finds in the packets
+// of the command, for each client, decrypted or not.
+func TestFingerprints(t *testing.T) {
+	need(t, "tshark", "curl", "node", "openssl", "python3")
+	ca := newAuthority(t, "e2e authority")
+	o := serve(t, &tls.Config{Certificates: []tls.Certificate{ca.leaf(t, []string{host}, nil)}, NextProtos: []string{"h2", "http/1.1"}}, nil)
+	w := both()[0]
+	const script = `u=https://$0/text; r=$1
+curl -sS --cacert $r $u; curl -sS --cacert $r --tls-max 1.2 --http1.1 $u; SSL_CERT_FILE=$r python3 -c 'import sys,urllib.request as u; u.urlopen(sys.argv[1])' $u
+NODE_EXTRA_CA_CERTS=$r node -e 'require("https").get(process.argv[1],r=>r.resume())' $u; SSL_CERT_FILE=$r $2 GET $u
+printf 'GET /text HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n' | openssl s_client -quiet -alpn http/1.1 -connect $0:443 -CAfile $r`
+	for _, bypass := range []bool{false, true} {
+		j := newJob(t, w)
+		pcap, root := filepath.Join(j.home, "packets.pcapng"), j.file("root.pem", ca.pem())
+		flags := []string{"--upstream-ca", root, "--keep-secrets", "--pcap", pcap, "--connect-to", host + ":443:127.0.0.1:" + o.port}
+		bundle := "/etc/ssl/certs/ca-certificates.crt" // which holds the run's authority inside
+		if bypass {
+			flags, bundle = append(flags, "--bypass", "*"), root
+		}
+		j.inspect(flags, "sh", "-c", script, host, bundle, goClient)
+		r := j.must(j.run("sh", "-c", `tshark -r "$0" -Y tls.handshake.type==1 -T fields -e tcp.srcport -e tls.handshake.ja3 2>/dev/null`, pcap), 0)
+		seen := make(map[string]bool)
+		for _, l := range strings.Split(strings.TrimSpace(r.stdout), "\n") {
+			seen[l] = true
+		}
+		rows := j.tlsRows()
+		if len(seen) != 6 || len(rows) < 6 {
+			t.Errorf("bypass %v: %d hellos in the packets, %d rows", bypass, len(seen), len(rows))
+		}
+		for _, row := range rows {
+			_, port, err := net.SplitHostPort(row.Conn.Src)
+			if err != nil || !seen[port+"\t"+row.Conn.Child.JA3] || !ja4Pattern.MatchString(row.Conn.Child.JA4) || row.Conn.Decrypted == bypass {
+				t.Errorf("bypass %v: %+v is not among %q", bypass, row.Conn, r.stdout)
+			}
+		}
 	}
 }
