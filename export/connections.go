@@ -61,7 +61,7 @@ func (l *JSONL) connOpen(c *flow.Conn, id int64) {
 // certified returns c with the certificates of its server, which the flow id
 // has.
 func (l *JSONL) certified(c *flow.Conn, id int64) *flow.Conn {
-	if l.Certificates == nil || c.Upstream.Chain != nil || c.Upstream.Version == "" || id == 0 || l.err != nil {
+	if l.Certificates == nil || c.Upstream.Chain != nil || c.Upstream.Version == "" && c.Upstream.Verdict == "" || id == 0 || l.err != nil {
 		return c
 	}
 	chain, err := l.Certificates(id)

@@ -43,8 +43,11 @@ func writeRaw(w *terminal, stderr io.Writer, r *store.Reader, id int64, which st
 		if err != nil {
 			return err
 		}
-		if part := sideOf(x, side); part != nil && clipped(part, size) {
+		switch part := sideOf(x, side); {
+		case part != nil && clipped(part, size):
 			fmt.Fprintf(stderr, "trace: the first %d bytes that the %s sent were kept (see --max-body)\n", size, side)
+		case x.Request == nil && x.Ordinal <= 1 && size < passed(&x.Conn, side):
+			fmt.Fprintf(stderr, "trace: the first %d of %d bytes that the %s sent were kept\n", size, passed(&x.Conn, side), side)
 		}
 	}
 	return nil
@@ -61,6 +64,14 @@ func writeRawSide(w *terminal, r *store.Reader, id int64, side flow.Side) error 
 	}
 	_, err := io.WriteString(w, w.text(b.String()))
 	return err
+}
+
+// passed returns how many bytes side sent on a connection.
+func passed(c *flow.Conn, side flow.Side) int64 {
+	if side == flow.Client {
+		return c.Sent
+	}
+	return c.Received
 }
 
 func sideOf(x *flow.Exchange, side flow.Side) *flow.Part {
