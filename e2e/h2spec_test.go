@@ -32,14 +32,9 @@ func startNghttpd(t *testing.T, ca *authority, dir string, flags ...string) (por
 	t.Helper()
 	port = closedPort(t, nil, nil)
 	argv := append([]string{"-a", "127.0.0.1", "-d", dir}, flags...)
-	if ca != nil {
-		j := &job{t: t, w: world{root: true}, home: t.TempDir()}
-		cert, key := ca.files(j, "nghttpd", host)
-		argv = append(argv, port, key, cert)
-	} else {
-		argv = append(argv, "--no-tls", port)
-	}
-	start(t, exec.Command("nghttpd", argv...))
+	j := &job{t: t, w: world{root: true}, home: t.TempDir()}
+	cert, key := ca.files(j, "nghttpd", host)
+	start(t, exec.Command("nghttpd", append(argv, port, key, cert)...))
 	awaitPort(t, port)
 	return port
 }

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/net/http2"
 )
 
 // TestRandom runs thousands of exchanges of mixed protocols, sizes and codings
@@ -17,8 +19,8 @@ import (
 // what both ends saw.
 func TestRandom(t *testing.T) {
 	runs := []randomRun{
-		{w: world{false, "wireguard", "auto"}, count: 1200, large: 2},
-		{w: world{os.Getuid() == 0, "direct", "auto"}, count: 1200, large: 1, keep: true},
+		{w: world{false, "wireguard", "auto"}, count: 1500, large: 2},
+		{w: world{os.Getuid() == 0, "direct", "auto"}, count: 1500, large: 1, keep: true},
 	}
 	for _, r := range runs {
 		name := r.w.String()
@@ -51,7 +53,7 @@ func (r randomRun) run(t *testing.T) {
 	}
 	res := j.must(j.inspect(flags, p.bin, file), 0)
 	server, client := p.journals(conf.Log)
-	k := &comparison{t: t, keep: r.keep, rows: map[string][]row{}, pieces: readPieces(t, jsonl)}
+	k := &comparison{t: t, j: j, keep: r.keep, rows: map[string][]row{}, pieces: readPieces(t, jsonl)}
 	for _, x := range j.flows() {
 		switch {
 		case x.Kind == "dns":
@@ -119,6 +121,7 @@ func readPieces(t *testing.T, path string) map[string][]piece {
 // A comparison compares the record with the logs.
 type comparison struct {
 	t        *testing.T
+	j        *job
 	keep     bool
 	rows     map[string][]row
 	pieces   map[string][]piece
@@ -163,6 +166,31 @@ func (k *comparison) exchange(cp connPlan, p *plan, s, c *seen) {
 		k.complete(bad, p, r, s)
 	default:
 		k.broken(bad, p, r, s, c)
+	}
+	if k.keep && p.whole() && p.ID%30 == 0 && s.RawRecvd.Size+s.RawSent.Size < 8<<20 {
+		k.raw(bad, r, "request", &s.RawRecvd)
+		k.raw(bad, r, "response", &s.RawSent)
+	}
+}
+
+// raw checks the wire form of one side: of HTTP/1 the very bytes, of HTTP/2
+// the frames of the stream, where WINDOW_UPDATE may come after its end.
+func (k *comparison) raw(bad complain, r row, side string, want *tally) {
+	res := k.j.must(k.j.trace("flows", "show", r.ID, "--raw="+side), 0)
+	got := []byte(res.stdout)
+	if r.Request.Version == "2" {
+		var all []byte
+		for rest := got; len(rest) >= 9; {
+			n := min(len(rest), 9+int(rest[0])<<16+int(rest[1])<<8+int(rest[2]))
+			if http2.FrameType(rest[3]) != http2.FrameWindowUpdate {
+				all = append(all, rest[:n]...)
+			}
+			rest = rest[n:]
+		}
+		got = all
+	}
+	if int64(len(got)) != want.Size || sumOf(got) != want.SHA {
+		bad("--raw=%s has %d bytes, the server saw %d, or others: %.300q", side, len(got), want.Size, got)
 	}
 }
 
