@@ -2,9 +2,12 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"io"
+	"regexp"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -234,4 +237,47 @@ func (f *follower) rest() string {
 		f.t.Fatal(err)
 	}
 	return f.all.String()
+}
+
+// TestNoSecretInViews: what redaction took out of messages and events is in no
+// view of them, in no encoding.
+func TestNoSecretInViews(t *testing.T) {
+	t.Setenv("XDG_STATE_HOME", t.TempDir())
+	secret := "sk-ant-api03-" + strings.Repeat("Zq7", 30) + "AA"
+	r := recordRedacted(t, "secret")
+	ws := emit(r.open("ws.example", 443, nil))
+	ws.openSocket(1)
+	ws.message(1, flow.Client, flow.OpText, `{"token":"`+secret+`","n":1}`)
+	ws.message(1, flow.Server, flow.OpText, "half "+secret[:20])
+	ws.message(1, flow.Server, flow.OpText, secret[20:]+" whole")
+	ws.message(1, flow.Server, flow.OpBinary, "\x01"+secret)
+	ws.message(1, flow.Client, flow.OpClose, "\x03\xe8"+secret)
+	ws(flow.End, 1, nil)
+	ws(flow.ConnEnd, 0, nil)
+	on := emit(r.open("f.example", 443, func(c *flow.Conn) { c.Protocol = "http2" }))
+	on.heads(1, "/Shop/Talk", flow.FramingGRPC, "application/grpc", true)
+	on.streamed(1, flow.Client, grpcFrame("\x0a"+string(rune(len(secret)))+secret))
+	on.streamed(1, flow.Server, grpcFrame(`{"k":"`+secret+`"}`))
+	on.bodyEnd(1, flow.Client, 1)
+	on.bodyEnd(1, flow.Server, 1)
+	on(flow.End, 1, nil)
+	on(flow.ConnEnd, 0, nil)
+	r.finish()
+	core := secret[13:60]
+	encoded := regexp.MustCompile(`[A-Za-z0-9+/]{40,}=*`)
+	for _, args := range []string{"list --json", "show 1", "show 1 --json", "show 2", "show 2 --json", "show 2 --request-body", "tail --json", "tail 1", "tail 2"} {
+		stdout, stderr, code := runCLI(t, strings.Fields("flows "+args)...)
+		if code != 0 {
+			t.Fatalf("flows %s: exit %d, %s", args, code, stderr)
+		}
+		for _, text := range append(encoded.FindAllString(stdout, -1), stdout) {
+			plain, err := base64.StdEncoding.DecodeString(text)
+			if strings.Contains(text, core) || err == nil && bytes.Contains(plain, []byte(core)) {
+				t.Errorf("flows %s: the secret is in\n%.2000s", args, stdout)
+			}
+		}
+		if strings.HasPrefix(args, "tail --json") && types(t, stdout) == "" {
+			t.Error("nothing was logged")
+		}
+	}
 }
