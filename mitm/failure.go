@@ -144,6 +144,9 @@ func (c *conn) endAlert(side flow.Side, err error) {
 		who, where = c.target(), flow.AtUpstream
 	}
 	e := &flow.Error{Where: where, Code: CodeAlert, Detail: a.String(), Message: fmt.Sprintf("%s ended the connection by alert %s", who, a)}
+	if alerted && side == flow.Client && a.aboutCertificate() {
+		e.Hint = c.pinHint()
+	}
 	if !alerted {
 		var ours bool
 		if a, ours = ownAlertOf(err); !ours {
