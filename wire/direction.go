@@ -122,7 +122,9 @@ func (in *direction) waiting(at time.Time, p []byte) int {
 	n := min(len(p), maxWait-len(in.rest))
 	in.rest = append(in.rest, p[:n]...)
 	switch {
-	case in.side == flow.Server && sniffAnswer(in.rest[blanks(in.rest):]) == invalid:
+	case in.side == flow.Server && in.d.flows == in.d.stage && sniffSettings(in.rest) != invalid && len(in.rest) < maxWait:
+		// The server may speak first in HTTP/2.
+	case in.side == flow.Server && (sniffAnswer(in.rest[blanks(in.rest):]) == invalid || in.d.flows == in.d.stage && !in.d.dirs[flow.Client].asking()):
 		if in.d.flows == in.d.stage {
 			in.d.switchTo(in.d.notHTTP())
 		} else {

@@ -179,10 +179,8 @@ func (in *direction) responseHead(at time.Time, p []byte) int {
 // unasked takes bytes of the server when no answer is due.
 func (in *direction) unasked(at time.Time) {
 	switch {
-	case in.d.dirs[flow.Client].asking():
+	case in.d.dirs[flow.Client].asking(), in.d.flows == in.d.stage:
 		in.wait, in.state = true, (*direction).waiting
-	case in.d.flows == in.d.stage:
-		in.d.switchTo(in.d.notHTTP())
 	default:
 		in.unsolicited(at)
 	}

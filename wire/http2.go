@@ -89,12 +89,14 @@ func (c *http2Conn) begun() {
 
 // noHTTP2 makes the connection opaque, because the client does not begin as
 // one of HTTP/2 does. held is what it said, since.
-func (c *http2Conn) noHTTP2(held []byte, since time.Time) {
+func (c *http2Conn) noHTTP2(at time.Time, held []byte, since time.Time) {
 	client, server := &c.d.dirs[flow.Client], &c.d.dirs[flow.Server]
 	err := client.fault(flow.CodeMalformed, "the client does not begin with the preface of HTTP/2")
 	for i := range c.sides {
 		c.sides[i].lost = true
 	}
+	c.stop(flow.Client, at, err) // an upgraded exchange, if there is one
+	c.stop(flow.Server, at, err)
 	client.rest, client.since = held, since
 	server.rest, server.since = c.early, c.earlyAt
 	first, second := client, server
@@ -223,7 +225,7 @@ func (c *http2Conn) end(side flow.Side, at time.Time) {
 	case f.lost:
 		return
 	case side == flow.Client && !c.prefaced && f.n > 0:
-		c.noHTTP2(slices.Clone(f.head[:f.n]), f.since)
+		c.noHTTP2(at, slices.Clone(f.head[:f.n]), f.since)
 		return
 	case side == flow.Server && !c.prefaced:
 		c.begun()

@@ -116,7 +116,7 @@ func (f *frameReader) preface(at time.Time, p []byte) int {
 	}
 	for n, b := range p[:min(len(p), f.want-f.n)] {
 		if b != clientPreface[f.n] {
-			f.c.noHTTP2(append(f.head[:f.n:f.n], b), f.since)
+			f.c.noHTTP2(at, append(f.head[:f.n:f.n], b), f.since)
 			f.c.d.dirs[f.side].push(at, p[n+1:])
 			return len(p)
 		}

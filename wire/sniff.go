@@ -62,6 +62,21 @@ func sniffAnswer(p []byte) outcome {
 	return done
 }
 
+// sniffSettings tells whether p begins the SETTINGS with which a server of
+// HTTP/2 begins, in a frame of less than 64 KiB.
+func sniffSettings(p []byte) outcome {
+	const frame = "\x00..\x04\x00\x00\x00\x00\x00"
+	for i := range min(len(p), len(frame)) {
+		if i != 1 && i != 2 && p[i] != frame[i] {
+			return invalid
+		}
+	}
+	if len(p) < len(frame) {
+		return more
+	}
+	return done
+}
+
 // isToken reports whether c may stand in a token (RFC 9110 section 5.6.2).
 func isToken(c byte) bool {
 	switch {
