@@ -34,6 +34,7 @@ type clearTLS struct {
 
 	version  uint16 // that the server chose; 0: not yet
 	answered bool   // by a ServerHello that is no HelloRetryRequest
+	alerts   [2]alert
 	alerted  [2]bool
 	chain    [][]byte
 }
@@ -208,7 +209,7 @@ func (t *clearTLS) certificate(msg []byte) {
 // alert takes an alert. Warnings go by.
 func (t *clearTLS) alert(side flow.Side, level byte, a alert) {
 	if level == alertLevelFatal && !t.alerted[side] {
-		t.alerted[side] = true
+		t.alerts[side], t.alerted[side] = a, true
 		t.c.heardAlert(side, a, t.answered)
 	}
 }
@@ -217,7 +218,7 @@ func (t *clearTLS) alert(side flow.Side, level byte, a alert) {
 // went with a child that had to shake hands by itself.
 func (t *clearTLS) finish() {
 	if !t.answered {
-		t.c.unanswered(t.alerted)
+		t.c.unanswered(t.alerts[flow.Server], t.alerted[flow.Server])
 	}
 	var chain []*x509.Certificate
 	for _, der := range t.chain {

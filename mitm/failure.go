@@ -83,8 +83,9 @@ func (c *conn) answered(final bool, facts func(*flow.Conn)) {
 }
 
 // unanswered takes in that the child's own ClientHello got no ServerHello
-// either. Then the server is to blame, or the child, and not we.
-func (c *conn) unanswered(alerted [2]bool) {
+// either, but perhaps an alert. Then the server is to blame, or the child, and
+// not we.
+func (c *conn) unanswered(a alert, alerted bool) {
 	e := c.refused
 	if e == nil || c.stopping.Load() {
 		return
@@ -101,6 +102,10 @@ func (c *conn) unanswered(alerted [2]bool) {
 		worse.Message += ", and the handshake of " + c.program() + " itself fails"
 	default:
 		worse.Message += ", and that of " + c.program() + " no less"
+		if alerted && a.String() != e.Detail {
+			worse.Message += saying(a, true)
+			worse.Detail = a.String()
+		}
 	}
 	c.change(func(f *flow.Conn) { f.Error = &worse })
 }

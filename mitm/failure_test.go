@@ -106,6 +106,19 @@ func TestHelloRefused(t *testing.T) {
 	}
 }
 
+// twice refuses the first connection by one alert and the next by another.
+func twice(t *testing.T, a, b alert) string {
+	var first atomic.Bool
+	return listen(t, func(c net.Conn) {
+		c.Read(make([]byte, 4096))
+		if first.Swap(true) {
+			c.Write(b.record())
+		} else {
+			c.Write(a.record())
+		}
+	})
+}
+
 // TestServerRefuses: where the child's own ClientHello fares no better the
 // row blames the server.
 func TestServerRefuses(t *testing.T) {
@@ -131,6 +144,7 @@ func TestServerRefuses(t *testing.T) {
 		{"cipher", serve(&tls.Config{MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384}}),
 			&tls.Config{MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256}}, "handshake_failure", "and that of curl no less"},
 		{"alert", raw(func(c *net.TCPConn) { c.Write(alert(112).record()) }), &tls.Config{}, "unrecognized_name", "and that of curl no less"},
+		{"other alert", twice(t, alert(40), alert(70)), &tls.Config{}, "protocol_version", "(alert handshake_failure), and that of curl no less (alert protocol_version)"},
 		{"close", raw(func(*net.TCPConn) {}), &tls.Config{}, "", "closed the connection on trace's ClientHello, and that of curl no less"},
 		{"reset", raw(func(c *net.TCPConn) { c.SetLinger(0) }), &tls.Config{}, "", "reset the connection"},
 		{"no TLS", raw(func(c *net.TCPConn) { io.WriteString(c, "HTTP/1.1 400 Bad Request\r\n\r\n") }), &tls.Config{}, "", "speaks no TLS: it answered trace's ClientHello with \"HTTP/\""},
