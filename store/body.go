@@ -142,6 +142,16 @@ func (w *writer) settleSlow(now time.Time) {
 			}
 			w.cut(l, part, true)
 		}
+		for _, st := range l.streams {
+			if st == nil || len(st.between) == 0 {
+				continue
+			}
+			if now.Sub(st.touched) < slowEvery {
+				still = true
+				continue
+			}
+			w.settleBetween(l, st)
+		}
 		if !still {
 			delete(w.slow, l)
 		}

@@ -22,7 +22,8 @@ const (
 	pacedEvery  = 5 * time.Millisecond
 )
 
-// writePaced records streams whose events hold the time of their append.
+// writePaced records event streams, websockets and streams of requests, whose
+// events and messages hold the time of their append.
 func writePaced(path string) {
 	s, err := Create(path, testSession(), Options{Redact: redact.New([32]byte{})})
 	if err != nil {
@@ -31,10 +32,17 @@ func writePaced(path string) {
 	}
 	streams := make([]*script, pacedFlows)
 	for i := range streams {
-		streams[i] = &script{s: s, conn: int64(i + 1)}
-		streams[i].open()
-		streams[i].request("GET", "/", "", nil)
-		streams[i].response(200, "text/event-stream", true)
+		c := &script{s: s, conn: int64(i + 1)}
+		c.open()
+		switch streams[i] = c; i % 3 {
+		case 0:
+			c.request("GET", "/", "", nil)
+			c.response(200, "text/event-stream", true)
+		case 1:
+			c.upgrade()
+		case 2:
+			c.call(flow.FramingGRPC)
+		}
 	}
 	s.Flush()
 	fmt.Println("ready")
@@ -42,8 +50,16 @@ func writePaced(path string) {
 	tick := time.NewTicker(pacedEvery)
 	for range pacedEvents {
 		<-tick.C
-		for _, c := range streams {
-			c.event(strconv.FormatInt(time.Now().UnixNano(), 10))
+		for i, c := range streams {
+			now := strconv.FormatInt(time.Now().UnixNano(), 10)
+			switch i % 3 {
+			case 0:
+				c.event(now)
+			case 1:
+				c.say(flow.Server, 1, "data: "+now)
+			case 2:
+				c.eventOf(flow.Client, grpcText("data: "+now))
+			}
 		}
 	}
 	s.Finish(0, time.Now())

@@ -94,7 +94,6 @@ func (w *writer) aside(l *live, p *piece, e *flow.Event) {
 	l.messages.bytes += len(p.data)
 	if n > 0 {
 		l.x.Redacted += n
-		l.changed[e.Side] += n
 		w.touch(l)
 	} else if len(out) == len(e.Data) {
 		p.sum = p.due

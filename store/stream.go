@@ -44,7 +44,8 @@ type eventStream struct {
 	side    flow.Side
 	between []byte // bytes since the last event
 	at      int64  // of the first of them
-	isLong  bool   // they go through long
+	touched time.Time
+	isLong  bool // they go through long
 	long    *streamGate
 }
 
@@ -90,6 +91,8 @@ func (w *writer) between(l *live, st *eventStream, e *flow.Event) {
 	}
 	if !st.isLong && len(st.between)+len(e.Data) <= maxBetween {
 		st.between = append(st.between, e.Data...)
+		st.touched = time.Now()
+		w.slow[l] = true
 		return
 	}
 	if !st.isLong {
@@ -162,7 +165,9 @@ func (w *writer) outs(l *live, g *pieceLog, side flow.Side, outs []redact.Out) {
 		}
 		if o.N > 0 || o.Changed {
 			l.x.Redacted += o.N
-			l.changed[side] += max(o.N, 1)
+			if g.part != partMessages {
+				l.changed[side]++
+			}
 			w.touch(l)
 		}
 		w.row(l, p)
