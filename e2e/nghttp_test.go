@@ -1,5 +1,7 @@
 package e2e
 
+//lint:file-ignore SA1019 only what is deprecated in Go accepts an Upgrade: h2c
+
 import (
 	"net"
 	"net/http"
@@ -9,7 +11,6 @@ import (
 	"testing"
 
 	"golang.org/x/net/http2"
-	//lint:ignore SA1019 nothing else in Go accepts an Upgrade: h2c
 	"golang.org/x/net/http2/h2c"
 )
 

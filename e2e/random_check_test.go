@@ -325,7 +325,7 @@ func (k *comparison) broken(bad complain, p *plan, r row, s, c *seen) {
 		sent, received = s.Sent.Size, s.Received.Size
 	}
 	k.prefix(bad, "request", r.Request, p.body("client").wire, received, c.Sent.Size)
-	if r.Response != nil {
+	if r.Response != nil && r.Response.Status != 0 { // else there were 1xx at most
 		k.prefix(bad, "response", r.Response, p.body("server").wire, c.Received.Size, sent)
 	} else if c.Status != 0 {
 		bad("no response, and the client had %d", c.Status)
