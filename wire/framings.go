@@ -61,6 +61,9 @@ func eventFraming(req, resp *flow.Head) string {
 	case resp == nil:
 		return ""
 	case media == "application/json":
+		if h.Status/100 != 2 {
+			return "" // it tells why there is no stream
+		}
 		return jsonFraming(req, contentType)
 	case strings.HasPrefix(media, "multipart/"):
 		if b := parameter(contentType, "boundary"); b == "" || len(b) > maxBoundary {

@@ -205,6 +205,10 @@ func TestChoice(t *testing.T) {
 	s.client("GET / HTTP/1.1\r\nHost: h.test\r\n\r\n")
 	s.server("HTTP/1.1 206 Partial\r\nContent-Type: text/event-stream\r\n\r\ndata: x\n\n")
 	wants(t, s, ".data: x\n\n")
+	s = newScript()
+	s.client("GET /m:streamGenerateContent HTTP/1.1\r\nHost: h.test\r\n\r\n")
+	s.server("HTTP/1.1 400 Bad\r\nContent-Type: application/json\r\n\r\n[{}]")
+	wants(t, s, ".[{}]")
 }
 
 // TestFramingsLive: an event is there with its last byte, or as soon as the

@@ -32,11 +32,27 @@
 //
 // A message body is counted and hashed as it passed, without its framing, and
 // handed over decoded: a coroutine runs the decompressors, so that what they
-// can give after a push is given before that push returns. Answers of type
-// text/event-stream are cut into their events. Undone are gzip, deflate, br and
-// zstd, also upon each other, also as transfer codings; a body in another
-// coding, a part (206) and a body that plainly is not what its head says are
-// handed over as they passed, with Ended.Encoding "".
+// can give after a push is given before that push returns. Undone are gzip,
+// deflate, br and zstd, also upon each other, also as transfer codings; a body
+// in another coding, a part (206) and a body that plainly is not what its head
+// says are handed over as they passed, with Ended.Encoding "".
+//
+// Bodies that are streams of events are cut into them. The heads decide
+// (Head.Framing), never the content:
+//
+//	sse              text/event-stream
+//	ndjson           application/x-ndjson and its kin, application/json-seq,
+//	                 application/json of a watch (?watch=1) of Kubernetes
+//	json-array       application/json of a method of Google's that streams
+//	aws-eventstream  application/vnd.amazon.eventstream
+//	multipart        multipart/* with a boundary
+//	grpc             gRPC, gRPC-Web, streams of Connect: of both sides
+//
+// A cutter holds the event that is not complete, at most maxEvent of it. Events
+// and what stands between them are, joined, the decoded body. gRPC is the one
+// exception: messages that came compressed are replaced by what they say, and
+// Ended.Encoding names that as "grpc:gzip", base64 text of gRPC-Web as "base64".
+// Its status, wherever it stands, becomes a Mark if it is not OK.
 //
 // An upgrade to a WebSocket (RFC 6455) does not end its exchange: the heads and
 // their empty bodies are followed by a Message for each message and each
