@@ -127,6 +127,7 @@ func (c *inflater) Read(p []byte) (int, error) {
 	}
 	n := copy(p, c.tail)
 	c.tail = c.tail[n:]
+	c.read += int64(n)
 	return n, nil
 }
 

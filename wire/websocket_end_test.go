@@ -47,6 +47,8 @@ func TestWebSocketEnds(t *testing.T) {
 		"cut by the FIN of the other side": {func(s *script) { s.server("\x81\x05Hel"); both(s, client, flow.FIN, flow.Reset) },
 			[]string{`server 1 "Hel" no sum`, "mark client truncated: the server's last message is incomplete",
 				"end client truncated: the server's last message is incomplete"}},
+		"bytes after the end": {func(s *script) { both(s, client, flow.FIN, flow.FIN); s.client("\x81"); s.frame(server, 0x81, "a") },
+			[]string{noClose, "end"}},
 		"failed": {func(s *script) { both(s, server, flow.Failed, flow.FIN) },
 			[]string{"end upstream truncated: the connection to the server failed before the WebSocket was closed"}},
 		"stopped": {func(s *script) { s.frame(client, 0x81, "a") },

@@ -70,7 +70,7 @@ func TestWebSocketLargeMessage(t *testing.T) {
 	piece := text(1 << 20)
 	d := deflater{Rand: randOf(4)}
 	flushed := string(d.message(piece)) + "\x00\x00\xff\xff" // blocks that build on nothing
-	for deflated, pieces := range map[bool]int{false: 200, true: 60} {
+	for deflated, pieces := range map[bool]int{false: 200, true: 40} {
 		first, more, last := frame(flow.Client, 0x02, ""), frame(flow.Client, 0, string(piece)), frame(flow.Client, 0x80, "")
 		if deflated {
 			first, more, last = frame(flow.Client, 0x42, ""), frame(flow.Client, 0, flushed), frame(flow.Client, 0x80, "\x00")
