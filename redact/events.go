@@ -238,13 +238,13 @@ func (e *Events) data(rec *record, data []byte) {
 	w := &e.walk
 	root := &text{n: len(data), held: -1}
 	if !looksJSON(data) {
-		e.add(rec, "", data, root, true)
+		e.add(rec, nil, data, root, true)
 		return
 	}
 	ok := w.walk(data)
 	e.judged(rec, root, w.spans)
 	if !ok {
-		e.add(rec, "", data, root, true)
+		e.add(rec, nil, data, root, true)
 		return
 	}
 	for i := range w.leaves {
@@ -281,7 +281,7 @@ func (e *Events) leaf(rec *record, l *leaf) {
 		e.judged(rec, t, e.r.text(v, false))
 	}
 	if kind != whole {
-		e.add(rec, string(key), v, t, kind == eitherWay)
+		e.add(rec, key, v, t, kind == eitherWay)
 	}
 }
 
@@ -292,19 +292,19 @@ func (e *Events) judged(rec *record, t *text, spans []span) {
 }
 
 // add feeds a string to its channel.
-func (e *Events) add(rec *record, name string, v []byte, t *text, own bool) {
+func (e *Events) add(rec *record, name, v []byte, t *text, own bool) {
 	if len(v) == 0 {
 		return
 	}
-	c := e.channels[name]
+	c := e.channels[string(name)]
 	if c == nil {
 		if len(e.order) == maxChannels {
 			e.flush("")
 			clear(e.channels)
 			e.order = e.order[:0]
 		}
-		c = &channel{name: name, tail: tail{known: &e.r.known, scan: &e.r.scan}}
-		e.channels[name] = c
+		c = &channel{name: string(name), tail: tail{known: &e.r.known, scan: &e.r.scan}}
+		e.channels[c.name] = c
 		e.order = append(e.order, c)
 	}
 	c.frags = append(c.frags, frag{rec: rec, text: t, at: len(c.tail.buf) - c.tail.from, n: len(v)})

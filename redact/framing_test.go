@@ -354,3 +354,14 @@ func TestFlood(t *testing.T) {
 		t.Errorf("%d replaced, %d failures", n, e.r.Failures())
 	}
 }
+
+// BenchmarkMessage is BenchmarkJSON for what comes as one message of a
+// websocket.
+func BenchmarkMessage(b *testing.B) {
+	p := conversation(1 << 20)
+	e := New(testKey).Messages()
+	b.SetBytes(int64(len(p)))
+	for b.Loop() {
+		e.Event(p)
+	}
+}

@@ -159,3 +159,4 @@ func TestTag(t *testing.T) {
 		t.Errorf("the same secret has another tag: %s, %s", s, x)
 	}
 }
+

@@ -227,7 +227,7 @@ func (e *Events) fields(rec *record, n *protoNode, key []byte) {
 			if looksJSON(v) {
 				e.judged(rec, t, e.r.json(v))
 			}
-			e.add(rec, string(key), v, t, true)
+			e.add(rec, key, v, t, true)
 		case len(v) >= minText:
 			e.judged(rec, t, e.r.text(v, false))
 		}
