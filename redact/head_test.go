@@ -160,3 +160,46 @@ func TestTag(t *testing.T) {
 	}
 }
 
+// TestHeadOfHTTP2: names in lower case, cookies in several fields (RFC 9113
+// section 8.2.3), and an authority of its own.
+func TestHeadOfHTTP2(t *testing.T) {
+	v, w, q, password := chars(b62, 30), chars(b62, 24), chars(hex16, 20), "hunter2-"+chars(b62, 12)
+	h := &flow.Head{Method: "GET", Target: "/x?token=" + q, Path: "/x?token=" + q, Authority: "me:" + password + "@Example.org:443", Scheme: "https", Host: "example.org",
+		Version: "2", Stream: 5, Framing: flow.FramingGRPC, Protocol: "websocket", Fields: []flow.Field{
+			{Name: "cookie", Value: "a=" + v}, {Name: "cookie", Value: "b=" + w + "; c=1"}, {Name: "authorization", Value: "Bearer " + w + w},
+			{Name: "host", Value: "me:" + password + "@example.org"}, {Name: "x-note", Value: "it is " + password}, {Name: "te", Value: "trailers"},
+		}}
+	out, n := New(testKey).Head(h, false)
+	want := &flow.Head{Method: "GET", Target: "/x?token=[REDACTED:query]", Path: "/x?token=[REDACTED:query]", Authority: "[REDACTED:userinfo]@Example.org:443", Scheme: "https", Host: "example.org",
+		Version: "2", Stream: 5, Framing: flow.FramingGRPC, Protocol: "websocket", Fields: []flow.Field{
+			{Name: "cookie", Value: "a=[REDACTED:cookie]"}, {Name: "cookie", Value: "b=[REDACTED:cookie]; c=[REDACTED:cookie]"}, {Name: "authorization", Value: "Bearer [REDACTED:header]"},
+			{Name: "host", Value: "[REDACTED:userinfo]@example.org"}, {Name: "x-note", Value: "it is [REDACTED:userinfo]"}, {Name: "te", Value: "trailers"},
+		}}
+	if !reflect.DeepEqual(out, want) || n == 0 {
+		t.Errorf("%d:\n got %+v\nwant %+v", n, out, want)
+	}
+	if again, m := New(testKey).Head(out, false); m != 0 || again != out {
+		t.Errorf("not idempotent: %d, %+v", m, again)
+	}
+	connect, _ := New(testKey).Head(&flow.Head{Method: "CONNECT", Target: "me:" + password + "@example.org:443", Host: "me:" + password + "@example.org"}, false)
+	if connect.Target != "[REDACTED:userinfo]@example.org:443" || connect.Host != "[REDACTED:userinfo]@example.org" {
+		t.Errorf("%+v", connect)
+	}
+}
+
+// TestTrailers: what gRPC says at the end may quote what it was given.
+func TestTrailers(t *testing.T) {
+	key := "gh" + "p_" + chars(b62, 36)
+	details := base64.RawStdEncoding.EncodeToString(append([]byte{8, 16, 18, byte(len(key) + 8)}, "no such "+key...))
+	out, n := New(testKey).Fields([]flow.Field{
+		{Name: "grpc-status", Value: "16"}, {Name: "grpc-message", Value: "token%20" + key + "%20is%20bad"}, {Name: "grpc-status-details-bin", Value: details},
+		{Name: "x-trace-bin", Value: "AAECAwQFBgc"},
+	}, true)
+	want := []flow.Field{
+		{Name: "grpc-status", Value: "16"}, {Name: "grpc-message", Value: "token%20[REDACTED:github]%20is%20bad"}, {Name: "grpc-status-details-bin", Value: "[REDACTED:github]"},
+		{Name: "x-trace-bin", Value: "AAECAwQFBgc"},
+	}
+	if !reflect.DeepEqual(out, want) || n != 2 {
+		t.Errorf("%d: %+v", n, out)
+	}
+}
