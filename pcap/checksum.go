@@ -12,8 +12,7 @@ const (
 // and returns how many packets there are.
 func complete(blocks []byte) (n uint64) {
 	for len(blocks) > 0 {
-		size := int(binary.LittleEndian.Uint32(blocks[20:]))
-		completePacket(blocks[packetFixed : packetFixed+size])
+		completePacket(dataOf(blocks))
 		blocks = blocks[lengthOf(blocks):]
 		n++
 	}

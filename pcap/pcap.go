@@ -22,11 +22,12 @@
 // message in the flight that makes the secret known to the server: that packet
 // is captured before its secret exists. So packets wait in the queue for at
 // least settle and at most delay, and secrets, which are never dropped, are
-// written at once. Only when packets come faster than pressure bytes in that
-// time do they wait for less.
+// written at once. Where a packet is seen to be the first that needs a secret
+// that is not there yet, it waits for it, up to secretWait. Only when packets
+// come faster than pressure bytes in that time do they wait for less.
 //
 // What is written goes to the file without another buffer, in whole blocks: a
-// reader that follows it sees each packet after delay. When a write fails, the
+// reader that follows it sees each packet after delay, as a rule. When a write fails, the
 // capture is over: a file is cut behind the last whole block, what comes later
 // is counted, and Close says why.
 //
@@ -61,6 +62,11 @@ const (
 	// it is written.
 	settle = 150 * time.Millisecond
 	delay  = 250 * time.Millisecond
+
+	// secretWait is the most that a packet waits that is known to need a
+	// secret, and all that follow it: the secret of a connection that is not
+	// decrypted never comes.
+	secretWait = 3 * time.Second
 
 	// patience is how long Close waits for a reader of a pipe that takes
 	// nothing.
@@ -115,9 +121,10 @@ type Writer struct {
 	err      error // why the capture is over
 
 	// Of the writing goroutine.
-	size    int64 // bytes in the file
-	written uint64
-	scratch []byte
+	handshakes handshakes
+	size       int64 // bytes in the file
+	written    uint64
+	scratch    []byte
 }
 
 // Create makes the file path and writes the beginning of a capture to it. The
@@ -286,6 +293,7 @@ func (w *Writer) take() batch {
 		lines = len(w.secrets)
 	}
 	b.secrets, w.secrets = w.secrets[:lines:lines], w.secrets[lines:]
+	w.handshakes.learn(b.secrets)
 	now := w.now()
 	oldest, some := w.queue.oldest()
 	var until time.Time
@@ -296,9 +304,20 @@ func (w *Writer) take() batch {
 		until = now.Add(-settle)
 	default: // later, with what comes meanwhile
 	}
-	b.blocks = w.queue.take(until, pressure)
+	wait := delay
+	b.blocks = w.queue.take(func(block []byte, waiting int) bool {
+		at := timeOf(block)
+		if at.After(until) && waiting <= pressure {
+			return false
+		}
+		if w.closed || waiting > w.limit/2 || !w.handshakes.lacks(dataOf(block)) || now.Sub(at).Abs() >= secretWait {
+			return true
+		}
+		wait = secretWait
+		return false
+	})
 	if oldest, some = w.queue.oldest(); some {
-		b.wait = min(max(0, oldest.Add(delay).Sub(now)), delay)
+		b.wait = min(max(0, oldest.Add(wait).Sub(now)), wait)
 	}
 	return b
 }

@@ -56,17 +56,20 @@ func (q *queue) oldest() (time.Time, bool) {
 	return time.Time{}, false
 }
 
-// take returns the blocks that are not younger than until, and older ones of
-// those that are more than most bytes. They are valid until the next take.
-func (q *queue) take(until time.Time, most int) [][]byte {
+// take returns the blocks from the first on for which due is true; it is told
+// how many bytes wait. They are valid until the next take.
+func (q *queue) take(due func(block []byte, waiting int) bool) [][]byte {
 	q.recycle()
 	left := q.size // the last take was written
 	var blocks [][]byte
 	for len(q.chunks) > 0 {
 		c := q.chunks[0]
 		end := c.next
-		for end < len(c.buf) && (left > most || !timeOf(c.buf[end:]).After(until)) {
+		for end < len(c.buf) {
 			n := lengthOf(c.buf[end:])
+			if !due(c.buf[end:end+n], left) {
+				break
+			}
 			end += n
 			left -= n
 		}
@@ -98,10 +101,14 @@ func (q *queue) recycle() {
 	}
 }
 
-// lengthOf and timeOf read the head of an Enhanced Packet Block.
+// lengthOf, timeOf and dataOf read an Enhanced Packet Block.
 func lengthOf(block []byte) int { return int(binary.LittleEndian.Uint32(block[4:])) }
 
 func timeOf(block []byte) time.Time {
 	high, low := binary.LittleEndian.Uint32(block[12:]), binary.LittleEndian.Uint32(block[16:])
 	return time.Unix(0, int64(uint64(high)<<32|uint64(low)))
+}
+
+func dataOf(block []byte) []byte {
+	return block[packetFixed : packetFixed+int(binary.LittleEndian.Uint32(block[20:]))]
 }
