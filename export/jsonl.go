@@ -269,7 +269,16 @@ func (l *JSONL) terminal(x *flow.Exchange, p *progress, at time.Time) {
 		l.write(line, "ws_close", at, x.ID, x.Conn.ID)
 	}
 	if x.Response != nil && x.Response.Head != nil && x.Response.Head.Streaming {
-		l.write(streamEndOf(x, end, p.index), "stream_end", at, x.ID, x.Conn.ID)
+		line := streamEndOf(x, end, p.index)
+		if b := x.Response.Body; b != nil && b.Events == 0 && b.Kept > 0 && !x.IsWebSocket() {
+			body, err := l.body(x, flow.Server)
+			if err != nil {
+				return
+			}
+			part := bodyOf(x.Response, body)
+			line.Body, line.BodyEncoding = part.Body, part.BodyEncoding
+		}
+		l.write(line, "stream_end", at, x.ID, x.Conn.ID)
 		return
 	}
 	body, err := l.body(x, flow.Server)

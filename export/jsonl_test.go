@@ -310,6 +310,16 @@ func TestBodies(t *testing.T) {
 	same(t, find(t, script(t, bodies, func(l *JSONL) error { return l.Requested(x) }), "request"), map[string]any{"body_sha256": nil})
 }
 
+// TestNoEvents: a stream that turned out to hold none keeps its body.
+func TestNoEvents(t *testing.T) {
+	x := call(1)
+	x.Response.Body = &flow.Ended{Size: 9, Decoded: 9, Kept: 9}
+	lines := script(t, func(int64, flow.Side) ([]byte, error) { return []byte(`{"code":4}`), nil }, func(l *JSONL) error { return l.Done(x) })
+	same(t, find(t, lines, "stream_end"), map[string]any{"body": map[string]any{"code": 4.0}, "body_encoding": "json", "sse_count": 0.0})
+	lines = script(t, bodies, func(l *JSONL) error { return l.Done(call(1)) })
+	same(t, find(t, lines, "stream_end"), map[string]any{"body": nil, "body_encoding": nil})
+}
+
 func TestEvents(t *testing.T) {
 	for _, c := range []struct {
 		block string

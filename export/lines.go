@@ -120,6 +120,10 @@ type streamEndLine struct {
 	BodySHA256 string `json:"body_sha256,omitempty"`
 	SSECount   int    `json:"sse_count"`
 	WSCount    int    `json:"ws_count,omitempty"`
+	// Of a body that was announced as a stream and holds no event, as one
+	// that tells of an error: no other line has it.
+	Body         any    `json:"body,omitempty"`
+	BodyEncoding string `json:"body_encoding,omitempty"`
 }
 
 type timings struct {
