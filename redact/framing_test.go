@@ -294,6 +294,34 @@ func TestAround(t *testing.T) {
 	one(flow.FramingGRPC, "application/grpc", []byte("\x00\x00\x00\x01 part of one: "+secret))
 }
 
+// TestBinary: the length of a text in binary data may be a letter, which no
+// longer stands before a word.
+func TestBinary(t *testing.T) {
+	key := "sk-" + "ant-api03-" + chars(b62, 98) // 111 bytes: an o
+	for _, p := range [][]byte{
+		protoField(1, []byte(key)), protoField(1, protoField(1, []byte(key))), append(protoField(2, []byte(key)), 0x18, 7),
+		append([]byte("\x01\xff\x04o"), key...), append([]byte("\x82\xa1k\xd9o"), key...), []byte(key + "\x00"),
+	} {
+		for name, redact := range map[string]func() ([]byte, int){
+			"binary":   func() ([]byte, int) { return New(testKey).Binary(p) },
+			"protobuf": func() ([]byte, int) { return New(testKey).Body("application/x-protobuf", p) },
+		} {
+			out, n := redact()
+			if n != 1 || bytes.Contains(out, []byte(key[20:])) || !bytes.Contains(out, []byte("[REDACTED:anthropic]")) {
+				t.Errorf("%s: %q: %q, %d", name, p, out, n)
+			}
+			_, was := parseProto(p)
+			if _, is := parseProto(out); was && !is {
+				t.Errorf("%s: no protobuf any more: %q", name, out)
+			}
+		}
+	}
+	text := "\nask-me-anything-about-the-things-that-you-like"
+	if out, n := New(testKey).Binary([]byte(text)); n != 0 {
+		t.Errorf("%q became %q", text, out)
+	}
+}
+
 // TestSettle decides on what is held and goes on: the rest of a secret is left
 // out when it comes.
 func TestSettle(t *testing.T) {

@@ -144,13 +144,16 @@ func (r *Redactor) field(name, value string) (string, int) {
 	return r.plain(value, 0)
 }
 
-// binary replaces a field of gRPC whose value is base64, should what it stands
-// for hold a secret.
+// binary replaces the secrets of a field of gRPC whose value is base64, most
+// often of a protobuf message.
 func (r *Redactor) binary(value string) (string, int) {
-	p, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(value, "="))
-	if err == nil {
-		if spans := r.text(p, false); len(spans) > 0 {
-			return opening + spans[0].kind + closing, 1
+	enc := base64.RawStdEncoding
+	if strings.HasSuffix(value, "=") {
+		enc = base64.StdEncoding
+	}
+	if p, err := enc.DecodeString(value); err == nil {
+		if p, n := settle(p, r.protobuf); n > 0 {
+			return enc.EncodeToString(p), n
 		}
 	}
 	return r.plain(value, 0)

@@ -190,13 +190,15 @@ func TestHeadOfHTTP2(t *testing.T) {
 // TestTrailers: what gRPC says at the end may quote what it was given.
 func TestTrailers(t *testing.T) {
 	key := "gh" + "p_" + chars(b62, 36)
-	details := base64.RawStdEncoding.EncodeToString(append([]byte{8, 16, 18, byte(len(key) + 8)}, "no such "+key...))
+	status := func(text string) string { // google.rpc.Status
+		return base64.RawStdEncoding.EncodeToString(append([]byte{8, 16}, protoField(2, []byte(text))...))
+	}
 	out, n := New(testKey).Fields([]flow.Field{
-		{Name: "grpc-status", Value: "16"}, {Name: "grpc-message", Value: "token%20" + key + "%20is%20bad"}, {Name: "grpc-status-details-bin", Value: details},
+		{Name: "grpc-status", Value: "16"}, {Name: "grpc-message", Value: "token%20" + key + "%20is%20bad"}, {Name: "grpc-status-details-bin", Value: status("no such " + key)},
 		{Name: "x-trace-bin", Value: "AAECAwQFBgc"},
 	}, true)
 	want := []flow.Field{
-		{Name: "grpc-status", Value: "16"}, {Name: "grpc-message", Value: "token%20[REDACTED:github]%20is%20bad"}, {Name: "grpc-status-details-bin", Value: "[REDACTED:github]"},
+		{Name: "grpc-status", Value: "16"}, {Name: "grpc-message", Value: "token%20[REDACTED:github]%20is%20bad"}, {Name: "grpc-status-details-bin", Value: status("no such [REDACTED:github]")},
 		{Name: "x-trace-bin", Value: "AAECAwQFBgc"},
 	}
 	if !reflect.DeepEqual(out, want) || n != 2 {

@@ -205,6 +205,26 @@ func (e *Events) message(rec *record) {
 	}
 }
 
+// protobuf is Body for a message; what is none is judged as text.
+func (r *Redactor) protobuf(p []byte) ([]byte, int) {
+	tree, ok := parseProto(p)
+	if !ok {
+		return apply(p, r.text(p, false))
+	}
+	e := r.events(messages)
+	rec := &record{raw: p, tree: tree}
+	e.fields(rec, tree, nil)
+	e.flush("")
+	o := rec.out()
+	return o.Raw, o.N
+}
+
+// isProtobufType reports whether bodies of the type are one message.
+func isProtobufType(t string) bool {
+	return hasSuffix([]byte(t), "/x-protobuf") || hasSuffix([]byte(t), "/protobuf") || hasSuffix([]byte(t), "+proto") ||
+		hasSuffix([]byte(t), "/x-google-protobuf") || hasSuffix([]byte(t), "/vnd.google.protobuf") || hasSuffix([]byte(t), "/proto")
+}
+
 // fields judges the fields of a message, whose path is key.
 func (e *Events) fields(rec *record, n *protoNode, key []byte) {
 	caught := e.pair(rec, n)

@@ -164,6 +164,25 @@ func (r *Redactor) value(v []byte, kind string) string {
 	return r.known.tag(kind, v)
 }
 
+// IsWhole reports whether Body should be given a body of this type in one
+// piece, because it knows the structure of such bodies: JSON, forms, protobuf.
+// Of other types it does no more than [Stream].
+func IsWhole(contentType string) bool {
+	t, _ := splitType(contentType)
+	return isJSONType(t) && !hasSuffix([]byte(t), "ndjson") && !hasSuffix([]byte(t), "jsonl") || t == "text/json" ||
+		t == "application/x-www-form-urlencoded" || t == "multipart/form-data" || isProtobufType(t)
+}
+
+// Binary is Body for bytes of which nothing is known, such as a message of a
+// websocket that is no text.
+func (r *Redactor) Binary(p []byte) (out []byte, n int) {
+	defer r.fail(func() { out, n = []byte(Withheld), 1 })
+	if tree, ok := parseProto(p); ok && len(tree.kids) > 0 {
+		return settle(p, r.protobuf)
+	}
+	return settle(p, func(p []byte) ([]byte, int) { return r.body("", p) })
+}
+
 // Body returns a whole body with its secrets replaced, and in how many
 // places; p itself if there are none. JSON stays JSON, and everything else in
 // it stays as it was, byte for byte.
@@ -184,6 +203,8 @@ func (r *Redactor) body(contentType string, p []byte) (out []byte, n int) {
 		return apply(p, r.text(p, true))
 	case mediaType == "multipart/form-data":
 		return apply(p, r.multipart(p, params))
+	case isProtobufType(mediaType):
+		return r.protobuf(p)
 	case isJSONType(mediaType) || looksJSON(p):
 		if ends := jsonStream(p); ends != nil {
 			return r.pieces(p, ends, values)

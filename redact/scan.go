@@ -155,6 +155,9 @@ func (s *scanner) boundary(i int) bool {
 	if !word.has(b[i-1]) {
 		return !s.afterSecret(i)
 	}
+	if i >= 2 && isLengthAfter(b[i-2]) {
+		return true
+	}
 	if i >= 2 && b[i-2] == '\\' && bytes.IndexByte([]byte("nrtbf"), b[i-1]) >= 0 {
 		return true
 	}
@@ -179,6 +182,13 @@ func (s *scanner) boundary(i int) bool {
 		}
 	}
 	return false
+}
+
+// isLengthAfter reports whether the letter after c is most likely the length of
+// a text in binary data: behind a control character that texts do not have, or
+// behind what would begin a longer UTF-8 sequence.
+func isLengthAfter(c byte) bool {
+	return c < 0x20 && c != '\t' && c != '\n' && c != '\r' && c != 0x1b || c >= 0xc0
 }
 
 // afterSecret reports whether a placeholder ends at i: what follows it began

@@ -2,7 +2,6 @@ package store
 
 import (
 	"bytes"
-	"mime"
 	"strings"
 
 	"trace/flow"
@@ -64,6 +63,14 @@ func (g *gate) body(contentType string, p []byte) ([]byte, int) {
 	return g.r.Body(contentType, p)
 }
 
+// binary is body for a message of which nothing is known.
+func (g *gate) binary(p []byte) ([]byte, int) {
+	if g.r == nil || len(p) == 0 {
+		return p, 0
+	}
+	return g.r.Binary(p)
+}
+
 // process returns p with its arguments redacted.
 func (g *gate) process(p *flow.Process) *flow.Process {
 	if p == nil || g.r == nil {
@@ -90,19 +97,13 @@ func (g *gate) isWhole(contentType string, p []byte) bool {
 	if g.r == nil {
 		return false
 	}
-	t, _, err := mime.ParseMediaType(contentType)
-	if err != nil {
-		t, _, _ = strings.Cut(strings.ToLower(contentType), ";")
-		t = strings.TrimSpace(t)
-	}
-	switch t {
-	case "application/json", "text/json", "application/x-www-form-urlencoded", "multipart/form-data":
-		return true
+	t, _, _ := strings.Cut(contentType, ";")
+	switch strings.ToLower(strings.TrimSpace(t)) {
 	case "", "text/plain", "application/octet-stream":
 		p = bytes.TrimLeft(p, " \t\r\n")
 		return len(p) > 0 && (p[0] == '{' || p[0] == '[')
 	}
-	return strings.HasSuffix(t, "+json")
+	return redact.IsWhole(contentType)
 }
 
 // streamGate redacts a body piece by piece; nil lets it through.

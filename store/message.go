@@ -88,7 +88,7 @@ func (w *writer) aside(l *live, p *piece, e *flow.Event) {
 		}
 		out, n = l.opaque[e.Side].write(e.Data)
 	} else {
-		out, n = w.gate.body("", e.Data)
+		out, n = w.gate.binary(e.Data)
 	}
 	p.data = bytes.Clone(out)
 	l.messages.bytes += len(p.data)
