@@ -134,6 +134,14 @@ var h2messages = []scenario{
 		h.server(lastData(1, "ta: 3\n\n"))
 		h.close()
 	}},
+	{"grpc", "gRPC: messages of both sides and a status in trailers; a status without an answer.", func(h *h2) {
+		call := func(id uint32) h2frame { return post(id, "/a.B/C", "content-type: application/grpc", "te: trailers") }
+		h.client(call(1), data(1, "\x00\x00\x00"), data(1, "\x00\x02\x08\x01"), call(3), lastData(3, "\x00\x00\x00\x00\x00"))
+		h.server(head(1, ":status: 200", "content-type: application/grpc"), data(1, "\x00\x00\x00\x00\x02\x08\x02"), last(3, ":status: 200", "content-type: application/grpc", "grpc-status: 5", "grpc-message: no such thing"))
+		h.client(data(1, "\x00\x00\x00\x00\x02\x08\x03"), lastData(1, ""))
+		h.server(last(1, "grpc-status: 0"))
+		h.close()
+	}},
 	{"connect", "Tunnels: a plain one, a WebSocket, bytes before its answer, one that is refused, another protocol.", func(h *h2) {
 		ws := func(id uint32, protocol string) h2frame {
 			return head(id, ":method: CONNECT", ":protocol: "+protocol, ":scheme: https", ":authority: h.test", ":path: /chat", "sec-websocket-version: 13")

@@ -74,10 +74,27 @@
 // side nothing is a failure; without one a plain end of the connection is a
 // Mark (1006), a reset or an unfinished message an error.
 //
+// HTTP/2 (RFC 9113) is entered by ALPN, by the client's preface, or by Upgrade:
+// h2c, whose request is answered on stream 1. Each direction is a cutter of
+// frames that holds no frame, with the HPACK state (RFC 7541) of what it sends:
+//
+//	either: preface → header → fixed → content, padding → header
+//
+// Header blocks are decoded as they come. What is too long is skipped, so that
+// the table stays right and the next head is whole. A stream is an exchange,
+// known from the head of its request until both its messages are over; a
+// promised one (PUSH_PROMISE) is marked as pushed. Frames of other streams are
+// passed over: late ones, and all of a stream beyond maxStreams. DATA is a body,
+// or what a WebSocket sends (RFC 8441). Faults have the reach that section 5.4
+// gives them: a stream that makes no sense ends with an error; a frame or header
+// block after which nothing is sure makes its direction opaque, ends what was
+// open of it, and the other one goes on. RST_STREAM and GOAWAY are errors of the
+// exchanges that they end, with the name of their code.
+//
 // What is not HTTP, or stops to be, goes on as one opaque flow with a reason:
 //
 //	the connection's own     Conn.Opaque was set: nothing is looked at
-//	http2                    by ALPN or by the client's preface
+//	http2                    said by ALPN, but the client has another preface
 //	not_http                 the first bytes are none, or the server spoke first
 //	connect, upgrade:NAME    after the answer that switched
 //	malformed, limit,        from where a direction could not be followed
