@@ -354,6 +354,40 @@ func TestPcapRefused(t *testing.T) {
 	}
 }
 
+// TestPcapFull: a full disk ends the capture, which can be read up to there,
+// and nothing else.
+func TestPcapFull(t *testing.T) {
+	need(t, "tshark", "curl")
+	needRoot(t)
+	o := serve(t, nil, nil)
+	for _, w := range both() {
+		t.Run(w.String(), func(t *testing.T) {
+			j := newJob(t, w)
+			small := filepath.Join(j.home, "small")
+			if err := os.Mkdir(small, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := syscall.Mount("none", small, "tmpfs", 0, "size=256k"); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { syscall.Unmount(small, 0) })
+			j.own(small)
+			file := filepath.Join(small, "run.pcapng")
+			r := j.must(j.inspect([]string{"--keep-secrets", "--pcap", file, "--jsonl", filepath.Join(j.home, "live.jsonl"), "--connect-to", host + ":80:127.0.0.1:" + o.port},
+				"sh", "-c", `for i in 1 2; do curl -sS --fail http://`+host+`/bytes/400000 | wc -c; done`), 0)
+			if r.stdout != "400000\n400000\n" || strings.Count(r.stderr, "no space left on device") != 1 || !strings.Contains(r.stderr, "are missing") {
+				t.Errorf("stdout %q, stderr %q", r.stdout, r.stderr)
+			}
+			if got := j.fields(file, "http.request", "http.request.uri"); len(got) != 1 {
+				t.Errorf("requests: %q", got)
+			}
+			if text := j.text("live.jsonl"); !strings.Contains(text, "packet capture: ") {
+				t.Errorf("the record has no mark: %s", text)
+			}
+		})
+	}
+}
+
 // TestPcapSubstitution: a shell's >(COMMAND) gets the capture, and its end
 // although a process of the run stays.
 func TestPcapSubstitution(t *testing.T) {

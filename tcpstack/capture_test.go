@@ -183,7 +183,7 @@ func open(t *testing.T, p []byte) (src, dst tcpip.Address, proto tcpip.Transport
 	if header.IPVersion(p) != 6 || int(h.PayloadLength())+header.IPv6MinimumSize != len(p) {
 		t.Fatalf("%d bytes: % x", len(p), p[:min(len(p), 40)])
 	}
-	return h.SourceAddress(), h.DestinationAddress(), h.TransportProtocol(), p[header.IPv6MinimumSize:]
+	return h.SourceAddress(), h.DestinationAddress(), tcpip.TransportProtocolNumber(h.NextHeader()), p[header.IPv6MinimumSize:]
 }
 
 // settled tells whether a checksum is right, or the sum of the pseudo header,
@@ -205,10 +205,8 @@ func settled(src, dst tcpip.Address, proto tcpip.TransportProtocolNumber, segmen
 // quoted wants a packet inside an ICMP error that is right, if it is whole.
 func quoted(t *testing.T, p []byte) {
 	t.Helper()
-	length := len(p)
-	if header.IPVersion(p) == 4 {
-		length = int(header.IPv4(p).TotalLength())
-	} else {
+	length := int(header.IPv4(p).TotalLength())
+	if header.IPVersion(p) == 6 {
 		length = int(header.IPv6(p).PayloadLength()) + header.IPv6MinimumSize
 	}
 	if length > len(p) {
