@@ -9,6 +9,8 @@ import (
 // maxBoundary bounds the boundary of a multipart body. RFC 2046 allows 70.
 const maxBoundary = 256
 
+const mediaEventStream = "application/vnd.amazon.eventstream"
+
 // mediaFramings are the media types whose bodies are sequences of events.
 var mediaFramings = map[string]string{
 	"text/event-stream": flow.FramingSSE,
@@ -25,7 +27,7 @@ var mediaFramings = map[string]string{
 	"application/x-json-stream": flow.FramingNDJSON,
 	"application/json-seq":      flow.FramingNDJSON, // RFC 7464
 
-	"application/vnd.amazon.eventstream": flow.FramingEventStream,
+	mediaEventStream: flow.FramingEventStream,
 }
 
 // setFraming says in the head of a message that has a body how that body is
@@ -41,8 +43,8 @@ func setFraming(req, resp *flow.Head) {
 	}
 }
 
-// eventFraming chooses a framing by the heads alone. Requests are cut only
-// where both sides are streams of messages. A part of a body (206) need not
+// eventFraming chooses a framing by the heads alone. Requests are cut only in
+// the framings that both sides send: those of gRPC and of AWS. A part of a body (206) need not
 // begin where an event does, and what is coded in a way that we cannot undo
 // shows none.
 func eventFraming(req, resp *flow.Head) string {
@@ -58,7 +60,7 @@ func eventFraming(req, resp *flow.Head) string {
 	switch {
 	case isGRPC(media):
 		return flow.FramingGRPC
-	case resp == nil:
+	case resp == nil && media != mediaEventStream:
 		return ""
 	case media == "application/json":
 		if h.Status/100 != 2 {

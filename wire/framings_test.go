@@ -138,6 +138,11 @@ func TestEventStream(t *testing.T) {
 	wants(t, streamed("/", m, string(header)+stop), "!malformed", "."+string(header)+stop)
 	wants(t, streamed("/", m, zero+stop), "!malformed", "."+zero+stop)
 	wants(t, streamed("/", m, huge+"abc"), "."+huge+"abc", "!truncated")
+	both := newScript()
+	both.client("POST / HTTP/1.1\r\nHost: h.test\r\nContent-Type: " + m + "\r\nContent-Length: 146\r\n\r\n" + stop)
+	if got := summary(both.run(whole)); got != "1Request 1StreamEvent 1BodyEnd 1End:truncated" {
+		t.Error(got)
+	}
 	wants(t, streamed("/", m, stop+stop[:50]), `message_stop|{"type":"message_stop"}`, "."+stop[:50], "!truncated")
 }
 

@@ -44,7 +44,7 @@
 //	ndjson           application/x-ndjson and its kin, application/json-seq,
 //	                 application/json of a watch (?watch=1) of Kubernetes
 //	json-array       application/json of a method of Google's that streams
-//	aws-eventstream  application/vnd.amazon.eventstream
+//	aws-eventstream  application/vnd.amazon.eventstream, of both sides
 //	multipart        multipart/* with a boundary
 //	grpc             gRPC, gRPC-Web, streams of Connect: of both sides
 //
