@@ -186,8 +186,8 @@ func (c carrier) carry(t *testing.T, pieces ...string) string {
 	return strings.Join(got, "")
 }
 
-// TestSplitCarriers cuts each secret at every byte over two events of every
-// framing.
+// TestSplitCarriers cuts each secret at every other byte over two events of
+// every framing.
 func TestSplitCarriers(t *testing.T) {
 	for _, s := range samples() {
 		if strings.Contains(s.text, "\n") {
@@ -195,11 +195,11 @@ func TestSplitCarriers(t *testing.T) {
 		}
 		text := "It is " + s.text + " so."
 		whole, _ := New(testKey).String(text)
-		for _, c := range carriers {
+		for k, c := range carriers {
 			if c.loose && strings.HasPrefix(s.kind, "private") {
 				continue
 			}
-			for i := 1; i < len(text); i++ {
+			for i := 1 + k%2; i < len(text); i += 2 { // TestSplit has all
 				all := c.carry(t, text[:i], text[i:])
 				if strings.Contains(all, s.secret) || !c.loose && s.kind != "azure-ad" && s.kind != "hf" && !alike(all, whole) {
 					t.Errorf("%s: %s cut at %d (%q):\n got %q\nwant %q", c.name, s.kind, i, text[max(0, i-8):i], all, whole)
