@@ -54,6 +54,7 @@ type grpcCutter struct {
 	lost  bool   // no more is a message
 	noted bool   // that a message could not be decompressed
 
+	ended    bool             // the message that ends the stream came
 	trailers []flow.Field     // that stood in the body
 	status   *flow.GRPCStatus // of Connect's last message
 }
@@ -232,8 +233,8 @@ func (c *grpcCutter) finish() {
 // end hands over what is left of a message.
 func (c *grpcCutter) end(cut bool) {
 	within := len(c.quad) > 0 || len(c.block) > 0 || c.left > 0
-	c.hand(flow.Body, c.quad)
 	c.drop()
+	c.hand(flow.Body, c.quad)
 	if within && !cut && !c.lost {
 		c.b.mark(flow.CodeTruncated, "the body ends within a message")
 	}

@@ -132,7 +132,18 @@ func TestGRPCWeb(t *testing.T) {
 	wants(t, streamed("/", "application/grpc-web", msg(0x81, packed), "Grpc-Encoding: gzip"), "."+msg(0x80, trailers), "!grpc_status")
 	wants(t, streamed("/", "application/grpc-web-text", text[:16]+"~~~~"+text), helloShown, "!malformed", ".~~~~"+text)
 	wants(t, streamed("/", "application/grpc-web-text", text[:18]), helloShown, "."+text[16:18], "!truncated")
+	wants(t, streamed("/", "application/grpc-web-text", text[:18]+"\r\n"+text[18:22]), helloShown, ".\x80\x00\x00"+text[20:22], "!truncated")
 	wants(t, streamed("/", "application/grpc-web", "", "Grpc-Status: 16"), "!grpc_status")
+
+	// Only the first trailers count, and none without measure.
+	s = streamed("/", "application/grpc-web", strings.Repeat(msg(0x80, "grpc-status: 5\r\n"), 3))
+	if _, e, _ = decoded(s.run(whole), flow.Server); len(e.Trailers) != 1 {
+		t.Errorf("%+v", e)
+	}
+	s = streamed("/", "application/grpc-web", msg(0x80, strings.Repeat("grpc-status: 5\r\n", 100_000)))
+	if _, e, _ = decoded(s.run(whole), flow.Server); len(e.Trailers) != 0 {
+		t.Errorf("%d trailers", len(e.Trailers))
+	}
 }
 
 func TestConnect(t *testing.T) {

@@ -10,11 +10,18 @@ import (
 	"trace/flow"
 )
 
+// readable reports whether block, which ends the stream of messages, can be read:
+// it was decompressed, is no longer than a head may be, and the first.
+func (c *grpcCutter) readable(block []byte) bool {
+	first := !c.ended
+	c.ended = true
+	return first && block[0]&grpcCompressed == 0 && len(block) <= maxHead
+}
+
 // readTrailers reads the trailers of gRPC-Web: the lines of a header section.
 func (c *grpcCutter) readTrailers(block []byte) {
-	if block[0]&grpcCompressed == 0 {
-		fields, _ := parseFields(string(block[grpcPrefix:]))
-		c.trailers = append(c.trailers, fields...)
+	if c.readable(block) {
+		c.trailers, _ = parseFields(string(block[grpcPrefix:]))
 	}
 }
 
@@ -24,7 +31,7 @@ func (c *grpcCutter) readEnd(block []byte) {
 		Error    *struct{ Code, Message string }
 		Metadata map[string][]string
 	}
-	if block[0]&grpcCompressed != 0 || json.Unmarshal(block[grpcPrefix:], &end) != nil {
+	if !c.readable(block) || json.Unmarshal(block[grpcPrefix:], &end) != nil {
 		return
 	}
 	for _, name := range slices.Sorted(maps.Keys(end.Metadata)) {
