@@ -18,6 +18,10 @@ const (
 	bombCeiling = 4 << 30
 )
 
+// maxDecoding bounds the bodies of one connection whose codings are undone at a
+// time: each holds a window. Others are taken as they passed.
+const maxDecoding = 256
+
 // maxCodings bounds how many content codings lie upon each other.
 const maxCodings = 4
 
@@ -133,12 +137,17 @@ func (b *body) begin(last bool) {
 	}
 	lead := b.lead
 	b.lead = nil
-	if look == done {
+	switch {
+	case look == done && b.x.d.decoding < maxDecoding:
+		b.x.d.decoding++
 		b.coding = newCoding(b.names, b.deliver)
 		b.feed(lead)
 		return
+	case look == done:
+		b.mark(flow.CodeLimit, "too many bodies are being decoded: this one is kept as it passed")
+	default:
+		b.mark(flow.CodeMalformed, "the body is not "+strings.Join(b.names, ", ")+", as its head says: kept as it passed")
 	}
-	b.mark(flow.CodeMalformed, "the body is not "+strings.Join(b.names, ", ")+", as its head says: kept as it passed")
 	b.names = nil
 	b.deliver(lead)
 }
@@ -304,5 +313,7 @@ func (b *body) clip(p []byte) []byte {
 func (b *body) abort() {
 	if b.coding != nil {
 		b.coding.stop()
+		b.coding = nil
+		b.x.d.decoding--
 	}
 }

@@ -9,6 +9,14 @@ import (
 // with 128 KiB of headers, is within it.
 const maxEvent = 16<<20 + 256<<10
 
+// maxGathered bounds what is held of the events and messages of one connection,
+// of all its streams together. One for which there is no room is treated as one
+// that is too long.
+const maxGathered = 64 << 20
+
+// fits reports whether n more bytes of events may be held.
+func (d *Decoder) fits(n int) bool { return d.gathered+n <= maxGathered }
+
 // A cutter cuts a decoded body into events as it passes, in any split: it
 // hands over StreamEvents, and as Body what stands between them. What it hands
 // over, joined, is what it was given.
@@ -50,8 +58,10 @@ func (g *gatherer) keep(p []byte) {
 	if len(p) == 0 {
 		return
 	}
-	if !g.long && len(g.block)+len(p) > maxEvent {
+	d := g.b.x.d
+	if !g.long && (len(g.block)+len(p) > maxEvent || !d.fits(len(p))) {
 		g.long = true
+		d.gathered -= len(g.block)
 		g.b.mark(flow.CodeLimit, "an event of the stream is too long: it is kept as part of the body")
 		g.between(g.block)
 		g.block = nil
@@ -61,13 +71,14 @@ func (g *gatherer) keep(p []byte) {
 		return
 	}
 	g.block = append(g.block, p...)
+	d.gathered += len(p)
 }
 
 // whole returns the event that p ends, nil if there is none or it was too long:
 // then all of it has been handed over. It is valid until the next keep, and
 // done must follow.
 func (g *gatherer) whole(p []byte) []byte {
-	if g.long || len(g.block) > 0 || len(p) > maxEvent {
+	if g.long || len(g.block) > 0 || len(p) > maxEvent || !g.b.x.d.fits(len(p)) {
 		g.keep(p)
 		p = g.block
 	}
@@ -77,6 +88,7 @@ func (g *gatherer) whole(p []byte) []byte {
 // done forgets the event that was handed over.
 func (g *gatherer) done() {
 	g.long = false
+	g.b.x.d.gathered -= len(g.block)
 	if g.block = g.block[:0]; cap(g.block) > 4<<10 {
 		g.block = nil
 	}

@@ -158,7 +158,7 @@ func (c *grpcCutter) plain(p []byte) int {
 		return 0
 	}
 	n := int64(binary.BigEndian.Uint32(p[1:])) + grpcPrefix
-	if n > int64(len(p)) || n > maxEvent {
+	if n > int64(len(p)) || n > maxEvent || !c.b.x.d.fits(int(n)-grpcPrefix) {
 		return 0
 	}
 	return int(n)
@@ -175,20 +175,29 @@ func (c *grpcCutter) begin() {
 	case c.left == 0:
 		c.finish()
 	case c.left > maxEvent-grpcPrefix:
-		c.long = true
-		c.b.mark(flow.CodeLimit, "a message of the stream is too long: it is kept as part of the body")
-		c.drop()
+		c.tooLong()
 	}
+}
+
+// tooLong gives up the message, but not what follows.
+func (c *grpcCutter) tooLong() {
+	c.long = true
+	c.b.mark(flow.CodeLimit, "a message of the stream is too long: it is kept as part of the body")
+	c.drop()
 }
 
 // take takes bytes of the message.
 func (c *grpcCutter) take(p []byte) {
 	c.left -= int64(len(p))
+	if !c.long && !c.b.x.d.fits(len(p)) {
+		c.tooLong()
+	}
 	switch {
 	case c.long:
 		c.hand(flow.Body, p)
 		c.long = c.left > 0
 	default:
+		c.b.x.d.gathered += len(p)
 		if c.block = append(c.block, p...); c.left == 0 {
 			c.finish()
 		}
@@ -205,7 +214,15 @@ func (c *grpcCutter) fail(why string) {
 // drop hands over what is held of a message as part of the body.
 func (c *grpcCutter) drop() {
 	c.hand(flow.Body, c.block)
-	c.block = c.block[:0]
+	c.release()
+}
+
+// release forgets the message that is held.
+func (c *grpcCutter) release() {
+	c.b.x.d.gathered -= max(0, len(c.block)-grpcPrefix)
+	if c.block = c.block[:0]; cap(c.block) > 64<<10 {
+		c.block = nil
+	}
 }
 
 // finish hands over the message that is complete.
@@ -225,9 +242,7 @@ func (c *grpcCutter) finish() {
 	default:
 		c.hand(flow.StreamEvent, block)
 	}
-	if c.block = c.block[:0]; cap(c.block) > 64<<10 {
-		c.block = nil
-	}
+	c.release()
 }
 
 // end hands over what is left of a message.

@@ -84,7 +84,9 @@ func (m *message) take(p []byte) {
 	if m.opcode == opText {
 		m.text.push(p)
 	}
-	n := min(len(p), maxMessage-len(m.data))
+	d := m.in.w.x.d
+	n := min(len(p), maxMessage-len(m.data), maxGathered-d.gathered)
+	d.gathered += n
 	if n < len(p) && m.sum == nil {
 		m.sum = sha256.New()
 		m.sum.Write(m.data)
@@ -140,6 +142,14 @@ func (m *message) abort() {
 	if m.inflater != nil {
 		m.inflater.stop()
 	}
+	m.release()
+}
+
+// release forgets the message.
+func (m *message) release() {
+	if m.in != nil {
+		m.in.w.x.d.gathered -= len(m.data)
+	}
 	*m = message{}
 }
 
@@ -169,7 +179,7 @@ func (in *frames) handOver(at time.Time, m *message, whole bool) {
 		*m.buf = m.data[:0]
 		gathered.Put(m.buf)
 	}
-	*m = message{}
+	m.release()
 }
 
 // fault says why m could not be inflated. Where the next message needs what

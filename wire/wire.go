@@ -144,8 +144,11 @@ type Decoder struct {
 	host  string // where to, if so
 	port  int
 
-	queue  []*exchange // without their final answer, oldest first
-	queued int         // bytes of their heads
+	queue    []*exchange // without their final answer, oldest first
+	queued   int         // bytes of their heads
+	gathered int         // bytes of events and messages that are held
+	decoding int         // bodies whose coding is being undone
+
 	silent *flow.Error // why no more answers can be read; nil while they can
 
 	next   protocol // what is spoken after HTTP/1; nil while it is
