@@ -294,6 +294,13 @@ func TestPressure(t *testing.T) {
 
 // TestFull: a full disk ends the capture behind the last whole block, once.
 func TestFull(t *testing.T) {
+	synctest.Test(t, testFull)
+	if _, err := start(&tape{space: 10}, Options{}, time.Now); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("no room for the header: %v", err)
+	}
+}
+
+func testFull(t *testing.T) {
 	out := tape{space: 100000}
 	w := record(t, &out)
 	for range 5 {
@@ -312,9 +319,6 @@ func TestFull(t *testing.T) {
 	}
 	if again, err2 := w.Close(); again != sum || err2 == nil || err2.Error() != err.Error() {
 		t.Errorf("again: %+v, %v", again, err2)
-	}
-	if _, err := start(&tape{space: 10}, Options{}, time.Now); !errors.Is(err, syscall.ENOSPC) {
-		t.Errorf("no room for the header: %v", err)
 	}
 }
 
