@@ -29,7 +29,11 @@ func open(path string) (*os.File, error) {
 	if err == nil && st.Mode().Type() == fs.ModeNamedPipe {
 		return openPipe(path)
 	}
-	return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		err = fmt.Errorf("%w: packets go to a new file or to a pipe", err)
+	}
+	return f, err
 }
 
 // openPipe waits until somebody reads the pipe.
