@@ -57,7 +57,7 @@ HTTP/2 frames and WebSocket frames as they passed. They are recorded with
 	f.BoolVar(&o.json, "json", false, "print JSON, with bodies and messages")
 	f.BoolVar(&o.requestBody, "request-body", false, "print exactly the decoded body of the request")
 	f.BoolVar(&o.responseBody, "response-body", false, "print exactly the decoded body of the answer")
-	f.StringVar(&o.raw, "raw", "", "print exactly the bytes on the wire: request, response or `both`")
+	f.StringVar(&o.raw, "raw", "", "print exactly the bytes on the wire; `SIDE`: request, response or both")
 	f.Lookup("raw").NoOptDefVal = rawBoth
 	f.StringVar(&o.session, "session", "", "read the session with this `ID, NAME or FILE`")
 	return cmd
