@@ -25,7 +25,14 @@ const deflateTail = "\x00\x00\xff\xff" + "\x01\x00\x00\xff\xff"
 // this, what broken data gives would depend on other connections.
 const deflateBlank = "\x05\xc0\x81\x00\x00\x00\x00\x00\x90\xff\x6b\x00"
 
-var errIncomplete = errors.New("it is incomplete")
+// maxWindows bounds the directions of one connection whose window is remembered
+// from message to message.
+const maxWindows = 1024
+
+var (
+	errIncomplete = errors.New("it is incomplete")
+	errCrowd      = errors.New("too many at a time")
+)
 
 // An inflater undoes permessage-deflate of one message as it is pushed. It is
 // a coroutine as that of a coding, and has to be stopped or ended.

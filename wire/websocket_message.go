@@ -30,7 +30,7 @@ type message struct {
 	coded      bool // in a way that cannot be undone: nobody could look for secrets in it
 
 	passed   int64     // payload as it passed
-	inflater *inflater // nil before the first byte of a message that inflates
+	inflater *inflater // nil unless a message that inflates passes in pieces
 	failed   error     // why not all of it was inflated
 
 	buf  *[]byte   // what data lies in; nil before the first byte
@@ -58,12 +58,32 @@ func (m *message) write(p []byte, last bool) {
 	case whole:
 		m.failed = inflateWhole(p, m.window(), m.take)
 	default:
-		if m.inflater == nil {
-			m.inflater = newInflater(m.window(), m.take)
+		m.feed(p)
+	}
+}
+
+// feed inflates p, a piece of the message.
+func (m *message) feed(p []byte) {
+	if m.inflater == nil {
+		if m.in.w.x.d.decoding >= maxDecoding {
+			m.failed = errCrowd
+			return
 		}
-		if m.inflater.feed(p) {
-			m.failed = m.inflater.err
-		}
+		m.in.w.x.d.decoding++
+		m.inflater = newInflater(m.window(), m.take)
+	}
+	if m.inflater.feed(p) {
+		m.failed = m.inflater.err
+		m.stop()
+	}
+}
+
+// stop ends the inflater, if there is one.
+func (m *message) stop() {
+	if m.inflater != nil {
+		m.inflater.stop()
+		m.inflater = nil
+		m.in.w.x.d.decoding--
 	}
 }
 
@@ -84,24 +104,23 @@ func (m *message) take(p []byte) {
 	if m.opcode == opText {
 		m.text.push(p)
 	}
-	d := m.in.w.x.d
-	n := min(len(p), maxMessage-len(m.data), maxGathered-d.gathered)
-	d.gathered += n
-	if n < len(p) && m.sum == nil {
+	if m.sum == nil {
+		d := m.in.w.x.d
+		n := max(0, min(len(p), maxMessage-len(m.data), maxGathered-d.gathered))
+		if m.buf == nil && n > 0 {
+			m.buf = gathered.Get().(*[]byte)
+			m.data = (*m.buf)[:0]
+		}
+		m.data = append(m.data, p[:n]...)
+		d.gathered += n
+		if n == len(p) {
+			return
+		}
 		m.sum = sha256.New()
 		m.sum.Write(m.data)
-		m.sum.Write(p[:n])
-	} else if m.sum != nil {
-		m.sum.Write(p[:n])
+		p = p[n:]
 	}
-	if m.buf == nil && n > 0 {
-		m.buf = gathered.Get().(*[]byte)
-		m.data = (*m.buf)[:0]
-	}
-	m.data = append(m.data, p[:n]...)
-	if m.sum != nil {
-		m.sum.Write(p[n:])
-	}
+	m.sum.Write(p)
 }
 
 // hidden reports whether the record must not hold the message.
@@ -110,9 +129,9 @@ func (m *message) hidden() bool { return m.coded && !m.in.w.x.d.Secrets }
 // end ends the message: what the inflater still holds comes out. whole says
 // that its last frame came.
 func (m *message) end(whole bool) {
-	if m.inflater != nil && m.failed == nil {
+	if m.inflater != nil {
 		m.failed = m.inflater.end(whole)
-		m.inflater = nil
+		m.stop()
 	}
 }
 
@@ -139,9 +158,7 @@ func (m *message) event(at time.Time, whole bool) flow.Event {
 
 // abort frees what the message holds.
 func (m *message) abort() {
-	if m.inflater != nil {
-		m.inflater.stop()
-	}
+	m.stop()
 	m.release()
 }
 
@@ -151,76 +168,6 @@ func (m *message) release() {
 		m.in.w.x.d.gathered -= len(m.data)
 	}
 	*m = message{}
-}
-
-// handOver ends m and hands it over. whole says that its last frame came.
-func (in *frames) handOver(at time.Time, m *message, whole bool) {
-	m.end(whole)
-	in.w.x.d.emit(m.event(at, whole))
-	switch {
-	case m.failed != nil:
-		in.fault(at, m)
-	case m.inflates && m.passed == 0 && whole:
-		in.odd(at, oddEmpty)
-	}
-	if m.opcode == opText && !m.coded && m.failed == nil && m.text.invalid(whole) {
-		in.odd(at, oddText)
-	}
-	if m.opcode == opClose && whole {
-		in.closed = true
-		if !validClose(m.data) {
-			in.odd(at, oddClose)
-		}
-	}
-	if m.compressed && !whole && in.takeover {
-		in.spoil()
-	}
-	if m.buf != nil && cap(m.data) <= maxPooled {
-		*m.buf = m.data[:0]
-		gathered.Put(m.buf)
-	}
-	m.release()
-}
-
-// fault says why m could not be inflated. Where the next message needs what
-// this one was, no more can be.
-func (in *frames) fault(at time.Time, m *message) {
-	err := &flow.Error{Where: where(in.side), Code: flow.CodeMalformed, Message: "the deflated data of a message is broken: " + m.failed.Error()}
-	if m.failed == errBomb {
-		err.Where, err.Code, err.Message = flow.AtDecode, flow.CodeLimit, "a message grows beyond measure when inflated: the rest is left out"
-	}
-	if in.takeover {
-		in.spoil()
-		err.Message += "; deflated messages of the " + in.side.String() + " that follow are not inflated, as they build on it"
-	}
-	in.w.x.d.mark(in.w.x.id, in.side, at, err)
-}
-
-func (in *frames) spoil() { in.spoilt, in.window = true, nil }
-
-// finish says what stayed incomplete when the direction ended.
-func (in *frames) finish(at time.Time) {
-	if in.broken == nil && (in.open || in.cur != nil || in.have > 0) {
-		in.cut = &flow.Error{Where: where(in.w.first), Code: flow.CodeTruncated, Message: "the " + in.side.String() + "'s last message is incomplete", Detail: detailNoClose}
-		if in.w.lost != nil {
-			in.cut.Where = in.w.lost.Where
-		}
-		if in.w.closed() {
-			in.cut.Detail = ""
-		}
-	}
-	control := in.cur == &in.control
-	if in.open || in.cur == &in.data {
-		in.handOver(at, &in.data, false)
-	}
-	if control {
-		in.handOver(at, &in.control, false)
-	}
-	if in.cut != nil {
-		in.w.x.d.mark(in.w.x.id, in.side, at, in.cut)
-	}
-	in.cur, in.open, in.have = nil, false, 0
-	in.window = nil
 }
 
 // validClose reports whether p may be the payload of a Close frame (RFC 6455

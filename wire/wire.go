@@ -147,7 +147,8 @@ type Decoder struct {
 	queue    []*exchange // without their final answer, oldest first
 	queued   int         // bytes of their heads
 	gathered int         // bytes of events and messages that are held
-	decoding int         // bodies whose coding is being undone
+	decoding int         // bodies and messages whose coding is being undone
+	windows  int         // directions of WebSockets that remember one
 
 	silent *flow.Error // why no more answers can be read; nil while they can
 
