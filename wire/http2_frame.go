@@ -387,8 +387,8 @@ func (f *frameReader) partial(at time.Time, err *flow.Error) {
 	}
 }
 
-// raw hands over bytes of the frame as they are on the wire, to the exchange
-// of its stream. Those of a header block wait for what it opens.
+// raw hands over bytes of the frame, of any type, as they are on the wire, to
+// the exchange of its stream. Those of a header block wait for what it opens.
 func (f *frameReader) raw(at time.Time, p []byte) {
 	if !f.c.d.Secrets {
 		return
@@ -403,8 +403,5 @@ func (f *frameReader) raw(at time.Time, p []byte) {
 	if s == nil || s.gone {
 		return
 	}
-	switch f.kind {
-	case frameData, framePriority, frameReset, frameWindowUpdate:
-		f.c.d.raw(s.x, f.side, at, s.half[f.side].clip(p))
-	}
+	f.c.d.raw(s.x, f.side, at, s.half[f.side].clip(p))
 }

@@ -4,6 +4,8 @@ import (
 	"testing"
 
 	"golang.org/x/net/http2"
+
+	"trace/flow"
 )
 
 func TestHTTP2Get(t *testing.T) {
@@ -40,4 +42,36 @@ func TestHTTP2Interleaved(t *testing.T) {
 		`#1 client BodyEnd size=1 cut`, `#1 client End`,
 		`#2 server BodyEnd size=1 "x-sum"="1" "grpc-status"="0"`, `#2 server End`,
 	)
+}
+
+// TestHTTP2Raw: the wire form of an exchange is all frames of its stream, also
+// those of types that nobody knows.
+func TestHTTP2Raw(t *testing.T) {
+	h := newH2()
+	block := string(h.peer[flow.Client].block(":method: POST", ":scheme: https", ":authority: h.test", ":path: /"))
+	frames := [2][]h2frame{
+		{
+			rawFrame(http2.FrameHeaders, 0x24, 1, "\x00\x00\x00\x00\xff"+block), rawFrame(0xfa, 0xff, 1, "grease"), rawFrame(0xb, 0, 1, ""),
+			data(1, "ab"), rawFrame(http2.FramePriority, 0, 1, "\x00\x00\x00\x00\x01"), rawFrame(http2.FrameData, 9, 1, "\x02cd\x00\x00"),
+		},
+		{rawFrame(http2.FrameWindowUpdate, 0, 1, "\x00\x00\x00\x01"), rawFrame(http2.FrameHeaders, 4, 1, "\x88"), rawFrame(0xa, 0, 1, "\x00\x00altsvc"), lastData(1, "ok")},
+	}
+	h.client(frames[flow.Client]...)
+	h.client(rawFrame(0xb, 0, 0, "of no stream"), rawFrame(0xfa, 0, 3, "of no open one"))
+	h.server(frames[flow.Server]...)
+	h.close()
+	var got [2]string
+	for _, e := range h.run(whole) {
+		if e.Kind == flow.Raw {
+			got[e.Side] += string(e.Data)
+		}
+	}
+	for side, frames := range frames {
+		want := newH2()
+		want.steps = nil
+		want.client(frames...)
+		if got[side] != string(want.steps[0].data) {
+			t.Errorf("%s: got\n%q, not\n%q", flow.Side(side), got[side], want.steps[0].data)
+		}
+	}
 }
