@@ -279,6 +279,12 @@ func contentType(kind string, b bodyPlan) string {
 		return "text/event-stream"
 	case kindNDJSON:
 		return "application/x-ndjson"
+	case kindArray:
+		return "application/json; charset=UTF-8"
+	case kindAWS:
+		return "application/vnd.amazon.eventstream"
+	case kindParts:
+		return `multipart/mixed; boundary="` + boundary + `"`
 	case kindGRPC:
 		return "application/grpc"
 	}
@@ -291,7 +297,7 @@ func contentType(kind string, b bodyPlan) string {
 // requestH1 is the head of the request of p, as far as its framing.
 func requestH1(host string, p *plan) string {
 	text, _ := json.Marshal(p)
-	head := fmt.Sprintf("%s /x/%d HTTP/1.1\r\nHost: %s\r\n%s: %s\r\n", p.Method, p.ID, host, planHeader, text)
+	head := fmt.Sprintf("%s %s HTTP/1.1\r\nHost: %s\r\n%s: %s\r\n", p.Method, p.path(), host, planHeader, text)
 	if p.Req.Framing != "" {
 		head += "Content-Type: " + contentType(kindPlain, p.Req) + "\r\n"
 	}

@@ -77,6 +77,12 @@ func (v *h2server) stream(st *h2stream) {
 		v.websocket(st, &p, e)
 		return
 	}
+	if a := p.Abort; a != nil && a.How == "early" {
+		io.CopyN(&e.Received, st, int64(a.At))
+		v.answer(st, &p, e)
+		st.reset(http2.ErrCodeNo) // no more of the request is wanted
+		return
+	}
 	if p.Kind != kindGRPC || p.ID%2 == 0 { // else both bodies pass at once
 		if _, err := io.Copy(&e.Received, st); err != nil {
 			e.Err = "request body: " + err.Error()
@@ -106,7 +112,7 @@ func (v *h2server) answer(st *h2stream, p *plan, e *seen) {
 		st.headers([]hpack.HeaderField{field(":status", "103"), field("link", "</style.css>; rel=preload")}, false)
 	}
 	a := p.Abort
-	byUs := a != nil && a.By == "server"
+	byUs := a != nil && a.By == "server" && a.In == "response"
 	if byUs && a.At < 0 {
 		st.reset(http2.ErrCode(a.Code))
 		e.Err = "reset before the answer"
@@ -238,7 +244,7 @@ func (k *peerClient) requestH2(p *plan, secure bool) []hpack.HeaderField {
 	if p.Kind == kindWS {
 		method = "CONNECT"
 	}
-	fields := []hpack.HeaderField{field(":method", method), field(":scheme", scheme), field(":authority", k.conf.Host), field(":path", fmt.Sprintf("/x/%d", p.ID))}
+	fields := []hpack.HeaderField{field(":method", method), field(":scheme", scheme), field(":authority", k.conf.Host), field(":path", p.path())}
 	if p.Kind == kindWS {
 		fields = append(fields, field(":protocol", "websocket"), field("sec-websocket-version", "13"))
 		if ext := p.WS.offer(); ext != "" {

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"compress/gzip"
 	"compress/zlib"
+	"encoding/base64"
 	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"math/rand/v2"
 
@@ -19,6 +21,9 @@ const (
 	kindPlain  = "plain"
 	kindSSE    = "sse"
 	kindNDJSON = "ndjson"
+	kindArray  = "json-array"
+	kindAWS    = "aws-eventstream"
+	kindParts  = "multipart"
 	kindGRPC   = "grpc"
 	kindWS     = "websocket"
 )
@@ -74,6 +79,14 @@ type wsPlan struct {
 	How            string
 }
 
+// path is the request-target of p.
+func (p *plan) path() string {
+	if p.Kind == kindArray {
+		return fmt.Sprintf("/x/%d:streamThings", p.ID)
+	}
+	return fmt.Sprintf("/x/%d", p.ID)
+}
+
 // What a body is once it is made.
 type madeBody struct {
 	wire    []byte
@@ -126,10 +139,8 @@ func (p *plan) body(side string) madeBody {
 	switch {
 	case p.Kind == kindGRPC:
 		return grpcBody(r, b)
-	case b.Events > 0 && p.Kind == kindSSE:
-		return eventBody(r, b, sseEvent)
-	case b.Events > 0 && p.Kind == kindNDJSON:
-		return eventBody(r, b, jsonLine)
+	case b.Events > 0:
+		return eventBody(r, b, framers[p.Kind])
 	case b.Size == 0:
 		return madeBody{}
 	}
@@ -177,13 +188,71 @@ func sseEvent(r *rand.Rand, i int) ([]byte, madeEvent) {
 	return b.Bytes(), e
 }
 
+// A framer makes the bodies of one framing: its events, and what ends them.
+type framer struct {
+	event func(*rand.Rand, int) ([]byte, madeEvent)
+	end   string
+}
+
+var framers = map[string]framer{
+	kindSSE:    {sseEvent, ""},
+	kindNDJSON: {jsonLine, ""},
+	kindArray:  {arrayElement, "]\n"},
+	kindAWS:    {awsMessage, ""},
+	kindParts:  {bodyPart, "\r\n--" + boundary + "--\r\n"},
+}
+
+const boundary = "b0und'ary"
+
+func arrayElement(r *rand.Rand, i int) ([]byte, madeEvent) {
+	e := madeEvent{"message", fmt.Sprintf(`{"n":%d,"nested":[1,{"text":"] }, %s"}]}`, i, prose(r, r.IntN(200)))}
+	if i == 0 {
+		return []byte("[" + e.text), e
+	}
+	return []byte([]string{",", ",\n", "\r\n, "}[r.IntN(3)] + e.text), e
+}
+
+// awsMessage makes a message of an AWS event stream, now and then with the
+// wrapper of Bedrock.
+func awsMessage(r *rand.Rand, i int) ([]byte, madeEvent) {
+	e := madeEvent{"tick", fmt.Sprintf(`{"n":%d,"text":%q}`, i, prose(r, r.IntN(300)))}
+	kind, payload := "tick", e.text
+	if r.IntN(2) == 0 {
+		e.text = `{"type":"delta",` + e.text[1:]
+		e.name, kind = "delta", "chunk"
+		payload = fmt.Sprintf(`{"bytes":%q,"p":"abc"}`, base64.StdEncoding.EncodeToString([]byte(e.text)))
+	}
+	var head []byte
+	for _, f := range [][2]string{{":event-type", kind}, {":content-type", "application/json"}, {":message-type", "event"}} {
+		head = append(append(append(head, byte(len(f[0]))), f[0]...), 7)
+		head = append(binary.BigEndian.AppendUint16(head, uint16(len(f[1]))), f[1]...)
+	}
+	b := binary.BigEndian.AppendUint32(nil, uint32(16+len(head)+len(payload)))
+	b = binary.BigEndian.AppendUint32(b, uint32(len(head)))
+	b = binary.BigEndian.AppendUint32(b, crc32.ChecksumIEEE(b))
+	b = append(append(b, head...), payload...)
+	return binary.BigEndian.AppendUint32(b, crc32.ChecksumIEEE(b)), e
+}
+
+func bodyPart(r *rand.Rand, i int) ([]byte, madeEvent) {
+	e := madeEvent{"message", "part " + string(prose(r, r.IntN(300))) + "\r\n--" + boundary[:r.IntN(len(boundary))]}
+	head := "\r\n--" + boundary + "\r\nContent-Type: text/plain\r\n"
+	if i == 0 {
+		head = head[2:]
+	}
+	if r.IntN(2) == 0 {
+		head += fmt.Sprintf("Content-Length: %d\r\n", len(e.text))
+	}
+	return []byte(head + "\r\n" + e.text), e
+}
+
 func jsonLine(r *rand.Rand, i int) ([]byte, madeEvent) {
 	e := madeEvent{"message", fmt.Sprintf("{\"n\":%d,\"text\":%q}", i, prose(r, r.IntN(200)))}
 	return []byte(e.text + "\n"), e
 }
 
 // eventBody makes a body of events, each flushed by itself where it is coded.
-func eventBody(r *rand.Rand, b bodyPlan, event func(*rand.Rand, int) ([]byte, madeEvent)) madeBody {
+func eventBody(r *rand.Rand, b bodyPlan, f framer) madeBody {
 	var c madeBody
 	var out bytes.Buffer
 	var z coder
@@ -191,7 +260,10 @@ func eventBody(r *rand.Rand, b bodyPlan, event func(*rand.Rand, int) ([]byte, ma
 		z = newCoder(b.Coding, &out)
 	}
 	for i := range b.Events {
-		e, m := event(r, i)
+		e, m := f.event(r, i)
+		if i == b.Events-1 {
+			e = append(e, f.end...)
+		}
 		c.events = append(c.events, m)
 		c.decoded = append(c.decoded, e...)
 		if z != nil {

@@ -120,13 +120,9 @@ func (g *planner) exchange(proto string) *plan {
 	g.made++
 	p := &plan{ID: g.made, Kind: kindPlain, Status: []int{200, 200, 200, 200, 201, 204, 304, 404, 500}[g.r.IntN(9)]}
 	p.Method = []string{"GET", "GET", "POST", "POST", "PUT", "HEAD", "DELETE"}[g.r.IntN(7)]
-	switch n := g.r.IntN(10); {
-	case n == 0:
-		p.Kind, p.Status, p.Method = kindSSE, 200, "POST"
-	case n == 1:
-		p.Kind, p.Status, p.Method = kindNDJSON, 200, "POST"
-	case n == 2 && proto == "h2":
-		p.Kind, p.Status, p.Method = kindGRPC, 200, "POST"
+	kinds := []string{kindSSE, kindSSE, kindNDJSON, kindArray, kindAWS, kindParts, kindGRPC, kindGRPC}
+	if k := kinds[g.r.IntN(len(kinds))]; g.chance(3) && (k != kindGRPC || proto == "h2") {
+		p.Kind, p.Status, p.Method = k, 200, "POST"
 	}
 	if g.chance(15) {
 		p.Hints = 1 + g.r.IntN(2)
@@ -174,6 +170,10 @@ func (g *planner) bodies(p *plan, proto string) {
 // abort makes one exchange in eight break off.
 func (g *planner) abort(p *plan, proto string) {
 	if !g.chance(8) || p.Expect || p.Resp.Framing == "close" || p.Resp.Secret || p.Req.Secret {
+		return
+	}
+	if n := len(p.body("client").wire); proto == "h2" && n > 1 && p.Kind != kindGRPC && g.chance(4) {
+		p.Abort = &abortPlan{By: "server", In: "request", How: "early", At: g.r.IntN(n)}
 		return
 	}
 	a := &abortPlan{By: []string{"client", "server"}[g.r.IntN(2)], In: "response", How: []string{"fin", "rst"}[g.r.IntN(2)]}
