@@ -91,7 +91,8 @@ func jsonFraming(req *flow.Head, contentType string) string {
 		}
 	}
 	last := path[strings.LastIndexByte(path, '/')+1:]
-	if i := strings.LastIndexByte(last, ':'); i >= 0 && strings.Contains(strings.ToLower(last[i:]), "stream") {
+	last = strings.ReplaceAll(strings.ToLower(last), "%3a", ":")
+	if i := strings.LastIndexByte(last, ':'); i >= 0 && strings.Contains(last[i:], "stream") {
 		return flow.FramingJSONArray
 	}
 	return ""

@@ -180,6 +180,7 @@ func TestChoice(t *testing.T) {
 		{"/v1internal:streamGenerateContent?x=/y", "Content-Type: application/json", flow.FramingJSONArray},
 		{"/m/x:streamGenerateContent?alt=sse", "Content-Type: text/event-stream", flow.FramingSSE},
 		{"/m/x:executeStreamingSql", "Content-Type: application/json", flow.FramingJSONArray},
+		{"/m/x%3AstreamGenerateContent", "Content-Type: application/json", flow.FramingJSONArray},
 		{"/m/x:generateContent", "Content-Type: application/json", ""},
 		{"/api/v1/pods?a=b&watch=true", "Content-Type: application/json", flow.FramingNDJSON},
 		{"/api/v1/pods?watch=1", "Content-Type: application/json;stream=watch", flow.FramingNDJSON},

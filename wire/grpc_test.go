@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/klauspost/compress/snappy"
+	"golang.org/x/net/http2"
 
 	"trace/flow"
 )
@@ -65,6 +66,20 @@ func TestGRPCTrailersOnly(t *testing.T) {
 	if want := []string{"1 grpc_status UNIMPLEMENTED: gRPC status 12 UNIMPLEMENTED: not here"}; !slices.Equal(got, want) {
 		t.Errorf("got %q", got)
 	}
+}
+
+// grpcCalls returns a connection with calls of each kind.
+func grpcCalls() *script {
+	packed := msg(1, string(encode("gzip", []byte(hello))))
+	h := newH2()
+	h.client(post(1, "/S/M", "content-type: application/grpc", "grpc-encoding: gzip"), data(1, packed[:9]), post(3, "/S/N", "content-type: application/grpc"), lastData(3, msg(0, hello)))
+	h.server(last(3, ":status: 200", "content-type: application/grpc", "grpc-status: 12"))
+	h.server(head(1, ":status: 200", "content-type: application/grpc", "grpc-encoding: gzip"), data(1, packed+msg(0, hello)[:4]))
+	h.client(lastData(1, packed[9:]))
+	h.server(data(1, msg(0, hello)[4:]), last(1, "grpc-status: 0"))
+	h.client(post(5, "/S/O", "content-type: application/grpc"))
+	h.server(head(5, ":status: 200", "content-type: application/grpc"), data(5, msg(0, hello)[:7]), reset(5, http2.ErrCodeCancel))
+	return h.close().script
 }
 
 // pack compresses a message in one of the codings of gRPC.

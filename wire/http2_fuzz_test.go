@@ -141,5 +141,5 @@ func h2seeds() []*script {
 		head(3, ":method: CONNECT", ":protocol: websocket", ":scheme: https", ":authority: a.test", ":path: /"), data(3, "\x81\x80abcd"))
 	tunnels.server(head(1, ":status: 200"), data(1, "def"), head(3, ":status: 200"), lastData(3, "\x81\x02hi"))
 	tunnels.close()
-	return []*script{whole.script, split.script, broken.script, tunnels.script}
+	return []*script{whole.script, split.script, broken.script, tunnels.script, grpcCalls()}
 }
