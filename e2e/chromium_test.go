@@ -29,7 +29,7 @@ func TestChromium(t *testing.T) {
 	ca := newAuthority(t, "e2e authority")
 	for _, w := range both() {
 		t.Run(w.String(), func(t *testing.T) {
-			o, _ := serveModern(t, ca)
+			o, _ := serveModern(t, ca, false)
 			j := newJob(t, w)
 			root := j.file("root.pem", ca.pem())
 			sandbox := ""

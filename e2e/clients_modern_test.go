@@ -80,6 +80,12 @@ func modernClients(classes string) []modernClient {
 		{"Java refused h2c", []string{"java"}, func(_ *job, _, c string) []string {
 			return []string{"java", "-Xshare:auto", "-XX:TieredStopAtLevel=1", "-cp", classes, "Modern", c}
 		}, "HTTP/1.1", 11},
+		{"Java upgrade", []string{"java"}, func(_ *job, _, c string) []string {
+			return []string{"java", "-Xshare:auto", "-XX:TieredStopAtLevel=1", "-cp", classes, "Modern", c}
+		}, "HTTP/2.0", 11},
+		{"curl upgrade", []string{"curl"}, func(_ *job, _, c string) []string {
+			return []string{"curl", "-sS", "--fail", "--http2", "-d", strings.Repeat("a=b&", 3000), c + "/echo", "-o", "/dev/null"}
+		}, "HTTP/2.0", 1},
 		{"python grpc", []string{python}, func(j *job, _, _ string) []string {
 			return []string{python, j.script("grpc_client.py"), host + ":443"}
 		}, "HTTP/2.0", 8},
@@ -120,7 +126,7 @@ func TestModernClients(t *testing.T) {
 			if m := modules[c.name]; m != nil && exec.Command(m[0], m[1:]...).Run() != nil {
 				t.Skipf("needs what %s asks for", m[len(m)-1])
 			}
-			o, clear := serveModern(t, ca)
+			o, clear := serveModern(t, ca, strings.HasSuffix(c.name, " upgrade"))
 			j := newJob(t, w)
 			root := j.file("root.pem", ca.pem())
 			r := j.must(j.inspect([]string{"--upstream-ca", root, "--connect-to", host + ":443:127.0.0.1:" + o.port, "--connect-to", host + ":80:127.0.0.1:" + clear},

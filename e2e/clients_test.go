@@ -136,7 +136,9 @@ func checkRow(t *testing.T, r row, e entry) {
 	if r.Conn.Decrypted != e.secure || r.Request.Scheme != scheme || r.Request.Host != host || r.Request.Port != port {
 		t.Errorf("%s: conn %+v, request %s://%s:%d", name, r.Conn, r.Request.Scheme, r.Request.Host, r.Request.Port)
 	}
-	if proto := "HTTP/" + r.Request.Version; proto != e.proto && proto+".0" != e.proto {
-		t.Errorf("%s: recorded as %s, served as %s", name, proto, e.proto)
+	version := strings.TrimSuffix(strings.TrimPrefix(e.proto, "HTTP/"), ".0")
+	upgraded := r.Request.Version == "1.1" && slices.ContainsFunc(r.Request.Headers, func(h [2]string) bool { return h == [2]string{"Upgrade", "h2c"} })
+	if r.Response.Version != version || r.Request.Version != version && !upgraded {
+		t.Errorf("%s: recorded as HTTP/%s and HTTP/%s, served as %s", name, r.Request.Version, r.Response.Version, e.proto)
 	}
 }

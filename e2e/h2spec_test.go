@@ -23,7 +23,7 @@ type h2target struct {
 func h2targets(t *testing.T, ca *authority, dir string) []h2target {
 	t.Helper()
 	need(t, "nghttpd")
-	_, clear := serveModern(t, ca)
+	_, clear := serveModern(t, ca, false)
 	return []h2target{{"nghttpd", startNghttpd(t, ca, dir), true}, {"Go", clear, false}}
 }
 

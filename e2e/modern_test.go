@@ -1,5 +1,7 @@
 package e2e
 
+//lint:file-ignore SA1019 only what is deprecated in Go accepts an Upgrade: h2c
+
 import (
 	"bufio"
 	"crypto/tls"
@@ -10,14 +12,18 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/h2c"
 )
 
 // serveModern starts an origin of all that a browser or agent speaks: HTTP/1.1
 // and HTTP/2 with TLS on port and in cleartext on clear, WebSockets below
-// /ws, and gRPC.
-func serveModern(t *testing.T, ca *authority) (o *origin, clear string) {
+// /ws, and gRPC. In cleartext HTTP/2 is spoken by prior knowledge only, or
+// upgrade lets HTTP/1.1 be upgraded too.
+func serveModern(t *testing.T, ca *authority, upgrade bool) (o *origin, clear string) {
 	t.Helper()
-	o = &origin{handler: servePage()}
+	o = &origin{handler: servePage(), upgrade: upgrade}
 	o.raw = o.modern
 	o.start(t, &tls.Config{Certificates: []tls.Certificate{ca.leaf(t, []string{host}, nil)}, NextProtos: []string{"h2", "http/1.1"}})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -26,7 +32,11 @@ func serveModern(t *testing.T, ca *authority) (o *origin, clear string) {
 	}
 	srv := &http.Server{Handler: http.HandlerFunc(o.dispatch), Protocols: &http.Protocols{}, ErrorLog: log.New(io.Discard, "", 0)}
 	srv.Protocols.SetHTTP1(true)
-	srv.Protocols.SetUnencryptedHTTP2(true)
+	if upgrade {
+		srv.Handler = h2c.NewHandler(srv.Handler, &http2.Server{})
+	} else {
+		srv.Protocols.SetUnencryptedHTTP2(true)
+	}
 	done := make(chan struct{})
 	go func() {
 		srv.Serve(l)
@@ -66,7 +76,10 @@ func (o *origin) add(e entry) {
 	o.log = append(o.log, e)
 }
 
-func entryOf(r *http.Request) entry {
+func (o *origin) entryOf(r *http.Request) entry {
+	if o.upgrade && r.Header.Get("Upgrade") == "h2c" {
+		r.Proto = "HTTP/2.0" // of its answer
+	}
 	return entry{method: r.Method, path: r.URL.RequestURI(), proto: r.Proto, userAgent: r.UserAgent(), headers: r.Header, secure: r.TLS != nil}
 }
 
@@ -96,7 +109,7 @@ func (o *origin) echoWebSocket(w http.ResponseWriter, r *http.Request) {
 		return err
 	}}
 	e.run(nil)
-	x := entryOf(r)
+	x := o.entryOf(r)
 	x.messages = [2][]seenMessage{s.MsgRecvd, s.MsgSent}
 	o.add(x)
 }
@@ -104,7 +117,7 @@ func (o *origin) echoWebSocket(w http.ResponseWriter, r *http.Request) {
 // echoGRPC answers each message of a call with itself as it comes, compressed
 // if it was; Unary and ClientStream with the last of them.
 func (o *origin) echoGRPC(w http.ResponseWriter, r *http.Request) {
-	x := entryOf(r)
+	x := o.entryOf(r)
 	var req, resp tally
 	in := bufio.NewReader(io.TeeReader(r.Body, &req))
 	w.Header().Set("Content-Type", "application/grpc")

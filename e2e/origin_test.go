@@ -131,6 +131,7 @@ type origin struct {
 	// handler answers what raw, where there is one, leaves.
 	handler http.HandlerFunc
 	raw     func(http.ResponseWriter, *http.Request) bool
+	upgrade bool // accepts Upgrade: h2c
 
 	mu  sync.Mutex
 	log []entry
@@ -204,7 +205,7 @@ func (o *origin) logged(w http.ResponseWriter, r *http.Request) {
 	resp := sha256.New()
 	sw := &sum{ResponseWriter: w, h: resp}
 	o.handler(sw, r)
-	e := entryOf(r)
+	e := o.entryOf(r)
 	e.reqSize, e.reqHash = int64(len(body)), hex.EncodeToString(req.Sum(nil))
 	e.respSize, e.respHash = sw.size, hex.EncodeToString(resp.Sum(nil))
 	o.add(e)
