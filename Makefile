@@ -44,6 +44,11 @@ fuzz:
 		done; \
 	done
 
+# Thousands of random exchanges again and again; each failure says the seed
+# that repeats it.
+soak:
+	TRACE_E2E_EXCHANGES=5000 $(GO) test -count 10 -timeout 60m -run '^TestRandom$$' -v ./e2e
+
 cover:
 	$(GO) test -coverprofile coverage.out ./... && $(GO) tool cover -func coverage.out | tail -n 1
 
