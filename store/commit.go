@@ -70,6 +70,7 @@ func (w *writer) transact() error {
 	if w.probe != nil {
 		w.probe(w.db)
 	}
+	w.chunks.seal()
 	if w.ops.empty() && len(w.chunks.sealed) == 0 && w.lost.events == 0 {
 		return nil
 	}

@@ -115,8 +115,9 @@ func (c *chunks) learn(h hash, id int64) {
 
 // add cuts p, of which at bytes of the same body came before, and appends its
 // chunks to spans. Unless the body ends with p it leaves the bytes after the
-// last sure cut and returns how many it took. The new chunks of one call are
-// packed together.
+// last sure cut and returns how many it took. The caller seals what was added
+// before it is committed: what comes together is packed together, and much of
+// it is alike.
 func (c *chunks) add(spans []span, p []byte, at int64, last bool) ([]span, int) {
 	taken := 0
 	for taken < len(p) {
@@ -131,7 +132,6 @@ func (c *chunks) add(spans []span, p []byte, at int64, last bool) ([]span, int) 
 		spans = join(spans, c.put(p[taken:taken+n]))
 		taken += n
 	}
-	c.seal()
 	return spans, taken
 }
 
