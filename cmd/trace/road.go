@@ -195,7 +195,7 @@ func (r *road) limit(side flow.Side, req, resp *flow.Head) int64 {
 	if side == flow.Server {
 		h = resp
 	}
-	if h != nil && h.Streaming {
+	if h != nil && h.Streaming && h.Framing != flow.FramingMultipart { // parts may be anything: pictures of a camera
 		return -1
 	}
 	return r.bodyLimit
