@@ -2,6 +2,7 @@ package redact
 
 import (
 	"bytes"
+	"encoding/binary"
 	"testing"
 
 	"trace/flow"
@@ -76,5 +77,38 @@ func checkEvents(t *testing.T, name string, settle uint8, events [][]byte, unwra
 	}
 	if r.Failures() != 0 {
 		t.Fatalf("%s: the gate failed on %q", name, events)
+	}
+}
+
+// TestFramingsFailClosed: what stands for an event that could not be judged is
+// what its framing demands, and the stream goes on.
+func TestFramingsFailClosed(t *testing.T) {
+	for _, c := range carriers {
+		r := New(testKey)
+		g := binary.LittleEndian.Uint32([]byte("it i")) // an index out of range
+		r.known.forms, r.known.grams = []form{{}}, map[uint32][]gram{g: {{5, 0}}}
+		r.known.bits[hash4(g)>>6] = ^uint64(0)
+		e := c.events(r)
+		outs := e.Event(c.wrap("it is a secret"))
+		if len(outs) != 1 || outs[0].N != 1 || !outs[0].Changed || outs[0].Partial || !bytes.Contains(outs[0].Raw, []byte(Withheld)) || r.Failures() != 1 {
+			t.Errorf("%s: %+v", c.name, outs)
+			continue
+		}
+		switch c.framing {
+		case flow.FramingEventStream:
+			amazonPayload(t, outs[0].Raw)
+		case flow.FramingGRPC:
+			grpcPayload(t, outs[0].Raw)
+		case flow.FramingMultipart:
+		default:
+			if !valid(string(outs[0].Raw)) {
+				t.Errorf("%s: %q", c.name, outs[0].Raw)
+			}
+		}
+		r.known = known{}
+		raw := c.wrap("and on")
+		if outs = e.Event(raw); len(outs) != 1 || outs[0].Index != 1 || !bytes.Equal(outs[0].Raw, raw) {
+			t.Errorf("%s: the stream does not go on: %+v", c.name, outs)
+		}
 	}
 }
