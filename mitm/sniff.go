@@ -2,6 +2,7 @@ package mitm
 
 import (
 	"bytes"
+	"strings"
 	"time"
 )
 
@@ -59,6 +60,9 @@ type sniffed struct {
 // It is a pure function, called again with more as long as it needs more.
 func sniff(client, server []byte) sniffed {
 	switch {
+	case beginsSettings(server) && strings.HasPrefix(preface, string(client[:min(len(client), len(preface))])):
+		// A server of HTTP/2 does not wait for the preface (RFC 9113 section 3.4).
+		return sniffed{is: isHTTP2}
 	case len(server) > 0:
 		// Nothing of the client has been forwarded, so this is no answer.
 		return sniffed{is: isNone}
@@ -80,6 +84,17 @@ func sniff(client, server []byte) sniffed {
 		return sniffed{is: needMore, sure: n > len("PRI * ")}
 	}
 	return requestLine(client)
+}
+
+// beginsSettings tells whether p begins with a SETTINGS frame (RFC 9113 section
+// 6.5), as what a server of HTTP/2 says does. Less than its header tells nothing:
+// a server writes it at once.
+func beginsSettings(p []byte) bool {
+	if len(p) < 9 {
+		return false
+	}
+	length := int(p[0])<<16 | int(p[1])<<8 | int(p[2])
+	return length%6 == 0 && length <= 1<<14 && string(p[3:9]) == "\x04\x00\x00\x00\x00\x00"
 }
 
 // requestLine tells whether p begins with an HTTP/1 request line (RFC 9112
