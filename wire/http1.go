@@ -61,7 +61,10 @@ func (in *direction) requestHead(at time.Time, p []byte) int {
 			in.lined = look == done
 		}
 		switch {
-		case look == invalid || look == http2:
+		case look == invalid:
+			n -= in.untilInvalid(old)
+			in.noRequest(at, look)
+		case look == http2:
 			in.noRequest(at, look)
 		case o == full:
 			in.giveUp(at, in.fault(flow.CodeLimit, "the head of the request is longer than "+strconv.Itoa(maxHead)+" bytes"))
@@ -76,6 +79,8 @@ func (in *direction) requestHead(at time.Time, p []byte) int {
 			look = full
 		} else if sniff(in.rest[blanks(in.rest):], 0) == http2 {
 			look = http2
+		} else {
+			n -= in.untilInvalid(old)
 		}
 		in.noRequest(at, look)
 		return n
@@ -84,6 +89,28 @@ func (in *direction) requestHead(at time.Time, p []byte) int {
 	in.request(at, h, odd, block)
 	in.d.dirs[flow.Server].resume(at, (*direction).responseHead)
 	return n
+}
+
+// untilInvalid gives back what follows the byte of rest that shows, as the first
+// one, that it is no request, so that no split changes what is held. It returns
+// how many bytes that are; the first old ones did not show it.
+func (in *direction) untilInvalid(old int) int {
+	lead := blanks(in.rest)
+	for k := max(old, lead) + 1; k < len(in.rest); k++ {
+		if k > lead+maxMethod+1 { // only the end of the line can tell
+			i := bytes.IndexByte(in.rest[k-1:], '\n')
+			if i < 0 {
+				return 0
+			}
+			k += i
+		}
+		if sniff(in.rest[lead:k], max(old-lead, 0)) == invalid {
+			n := len(in.rest) - k
+			in.rest = in.rest[:k]
+			return n
+		}
+	}
+	return 0
 }
 
 // request acts on the complete head of a request.

@@ -59,9 +59,6 @@ func newHTTP2(d *Decoder) *http2Conn {
 
 // data takes bytes of side.
 func (c *http2Conn) data(side flow.Side, at time.Time, p []byte) {
-	if c.d.dirs[side].done {
-		return
-	}
 	if side == flow.Server && !c.prefaced {
 		if len(c.early) == 0 {
 			c.earlyAt = at
@@ -98,10 +95,12 @@ func (c *http2Conn) noHTTP2(at time.Time, held []byte, since time.Time) {
 	c.stop(flow.Client, at, err) // an upgraded exchange, if there is one
 	c.stop(flow.Server, at, err)
 	client.rest, client.since = held, since
-	server.rest, server.since = c.early, c.earlyAt
 	first, second := client, server
-	if len(c.early) > 0 && c.earlyAt.Before(since) {
-		first, second = server, client
+	if len(c.early) > 0 {
+		server.rest, server.since = c.early, c.earlyAt
+		if c.earlyAt.Before(since) {
+			first, second = server, client
+		}
 	}
 	c.early, c.prefaced = nil, true
 	first.leave(reasonHTTP2, err)

@@ -21,19 +21,26 @@ type protocol interface {
 	free()
 }
 
-// become leaves HTTP/1: both directions go on in p, what they hold first. It
-// is the one place where another protocol is chosen.
+// become leaves HTTP/1: both directions go on in p, what they hold first, in its
+// order. It is the one place where another protocol is chosen.
 func (d *Decoder) become(at time.Time, p protocol) {
 	d.next = p
+	var rests [2][]byte
 	for i := range d.dirs {
 		in := &d.dirs[i]
-		rest := in.rest
+		rests[i] = in.rest
 		in.state, in.rest, in.scan, in.wait, in.msg = (*direction).nextData, nil, 0, false, nil
-		in.push(in.since, rest)
 	}
+	first, second := flow.Client, flow.Server
+	if len(rests[second]) > 0 && d.dirs[second].since.Before(d.dirs[first].since) {
+		first, second = second, first
+	}
+	d.dirs[first].push(d.dirs[first].since, rests[first])
+	d.dirs[second].push(d.dirs[second].since, rests[second])
 	for i := range d.dirs {
-		if d.dirs[i].ended {
-			d.dirs[i].endNext(at)
+		if in := &d.dirs[i]; in.ended {
+			in.done = false // what its end meant to HTTP/1 is another thing
+			in.endNext(at)
 		}
 	}
 }

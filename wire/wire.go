@@ -159,9 +159,9 @@ type Decoder struct {
 }
 
 // Data takes the next bytes of side, which passed at the time at. It may be
-// given any number of them; p is not kept.
+// given any number of them; p is not kept. There are none after the side's End.
 func (d *Decoder) Data(side flow.Side, at time.Time, p []byte) {
-	if len(p) == 0 || d.inside || d.closed {
+	if len(p) == 0 || d.inside || d.closed || d.dirs[side].ended {
 		return
 	}
 	d.inside = true
