@@ -27,6 +27,10 @@ const maxEarly = 16 << 10
 // maxQueueBytes the heads of their requests. Others are left out of the record.
 const maxStreams = 10000
 
+// maxGoAways bounds the GOAWAY frames of a side that are acted on: each looks at
+// all streams. One or two are usual.
+const maxGoAways = 100
+
 // An http2Conn decodes a connection that speaks HTTP/2 (RFC 9113).
 type http2Conn struct {
 	d       *Decoder
@@ -36,6 +40,7 @@ type http2Conn struct {
 	waiting int                // bytes that streams hold back
 	silent  [2]*flow.Error     // why no more of a side can be read; nil while it can
 	away    [2]*goAway         // what a side said last in GOAWAY
+	aways   [2]int             // how often it did
 	told    []string           // marks that were made on the connection
 
 	prefaced bool   // the client has said its preface
@@ -184,6 +189,9 @@ func (c *http2Conn) reset(side flow.Side, at time.Time, id, code uint32) {
 
 // goAway takes a GOAWAY of side.
 func (c *http2Conn) goAway(side flow.Side, at time.Time, last, code uint32, debug []byte) {
+	if c.aways[side]++; c.aways[side] > maxGoAways {
+		return
+	}
 	c.away[side] = &goAway{last, code}
 	if code != codeNone {
 		name := errorName(code)

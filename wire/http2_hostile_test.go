@@ -243,6 +243,17 @@ func TestOpenStreams(t *testing.T) {
 		t.Errorf("%v %v", h.kinds, h.marks)
 	}
 	h.holds(32 << 20)
+	// What looks at all of them, or says something, does so a few times only.
+	marks := h.kinds[flow.Mark]
+	for i := range uint32(50_000) {
+		last := 1<<31 - 1 - i
+		h.server(append(rawHeader(8, http2.FrameGoAway, 0, 0), byte(last>>24), byte(last>>16), byte(last>>8), byte(last), 0, 0, 0, 0))
+		h.server(append(rawHeader(1, http2.FrameHeaders, http2.FlagHeadersEndHeaders, 1), 0x88))
+		h.server(rawHeader(0, http2.FrameData, 0, 77_777))
+	}
+	if n := h.kinds[flow.Mark] - marks; n > 3 {
+		t.Errorf("%d marks: %v", n, h.marks)
+	}
 	h.Close(epoch)
 	if h.kinds[flow.End] != 10_000 {
 		t.Errorf("%v", h.kinds)

@@ -26,11 +26,12 @@ type stream struct {
 
 // A half is the message of one side.
 type half struct {
-	headed   bool  // its final head came
-	body     *body // between the head and the end
-	length   int64 // of its content, as its head says; -1: it does not
-	bodiless bool  // no content may follow
-	late     bool  // a frame came that may not; it was told
+	headed   bool     // its final head came
+	body     *body    // between the head and the end
+	length   int64    // of its content, as its head says; -1: it does not
+	bodiless bool     // no content may follow
+	late     bool     // a frame came that may not; it was told
+	odd      oddities // that were told
 	trailers []flow.Field
 	framed   int  // bytes of frames outside of content that were handed over as Raw
 	socket   bool // it carries a WebSocket
@@ -152,7 +153,9 @@ func (s *stream) response(at time.Time, b *headerBlock, cut *flow.Error) {
 	}
 	e := flow.Event{Kind: flow.Response, At: b.at, Flow: x.id, Side: flow.Server, Head: h}
 	length, odd := lengthOf(h)
-	odd |= b.odd
+	if odd |= b.odd; x.req.Method == "CONNECT" && h.Status < 300 {
+		length = -1 // RFC 9110 section 9.3.6
+	}
 	if h.Status < 200 {
 		if cut != nil {
 			return
@@ -162,7 +165,7 @@ func (s *stream) response(at time.Time, b *headerBlock, cut *flow.Error) {
 		}
 		d.emit(e)
 		d.raw(x, flow.Server, b.at, b.raw)
-		odd.each(func(code, text string) { x.mark(flow.Server, at, flow.AtUpstream, code, text) })
+		s.odd(flow.Server, at, odd)
 		if b.end {
 			s.malformed(flow.Server, at, "the stream ends with an informational answer")
 		}
@@ -184,7 +187,7 @@ func (s *stream) response(at time.Time, b *headerBlock, cut *flow.Error) {
 	}
 	d.emit(e)
 	d.raw(x, flow.Server, b.at, b.raw)
-	odd.each(func(code, text string) { x.mark(flow.Server, at, flow.AtUpstream, code, text) })
+	s.odd(flow.Server, at, odd)
 	x.suspect(at, h)
 	s.begin(flow.Server, h, length, b.end || opens)
 	if opens {
@@ -255,10 +258,17 @@ func (s *stream) trailers(side flow.Side, at time.Time, b *headerBlock) {
 	if half.trailers == nil {
 		half.trailers = b.h.Fields
 	}
-	b.odd.each(func(code, text string) { s.x.mark(side, at, where(side), code, text) })
+	s.odd(side, at, b.odd)
 	if b.end {
 		s.finish(side, at)
 	}
+}
+
+// odd tells the oddities of a header block of side, each once a message.
+func (s *stream) odd(side flow.Side, at time.Time, odd oddities) {
+	half := &s.half[side]
+	(odd &^ half.odd).each(func(code, text string) { s.x.mark(side, at, where(side), code, text) })
+	half.odd |= odd
 }
 
 // beginData looks at a DATA frame before its content.
