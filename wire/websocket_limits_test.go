@@ -166,7 +166,7 @@ func TestWebSocketBomb(t *testing.T) {
 // TestWebSocketFloods: tiny frames without end cost neither memory nor more
 // than their number in time, and the record one Mark for each kind of fault.
 func TestWebSocketFloods(t *testing.T) {
-	const n = 100_000
+	const n = 30_000
 	for name, f := range map[string]string{
 		"fragments of a byte": "\x00\x01a", "empty fragments": "\x00\x00", "pings": "\x89\x00",
 		"odd frames": "\xff\x7e\x00\x01a", "deflated": "\xc1\x01\x00", "fragments of a message that is deflated": "\x00\x05\x00\x00\x00\xff\xff",
@@ -199,7 +199,7 @@ func TestWebSocketFloods(t *testing.T) {
 // TestWebSocketIdle: what an idle WebSocket holds: nothing to speak of, and
 // with context takeover the window of each direction.
 func TestWebSocketIdle(t *testing.T) {
-	const n = 50
+	const n = 20
 	d := deflater{Rand: randOf(1)}
 	plain := string(text(100_000))
 	deflated := string(d.message([]byte(plain)))
