@@ -25,6 +25,13 @@ const deflateTail = "\x00\x00\xff\xff" + "\x01\x00\x00\xff\xff"
 // this, what broken data gives would depend on other connections.
 const deflateBlank = "\x05\xc0\x81\x00\x00\x00\x00\x00\x90\xff\x6b\x00"
 
+// maxFinals bounds the final blocks of a message, besides one in finalShare bytes
+// of it: after each the whole window is set up again.
+const (
+	maxFinals  = 1000
+	finalShare = 256
+)
+
 // maxWindows bounds the directions of one connection whose window is remembered
 // from message to message.
 const maxWindows = 1024
@@ -32,6 +39,7 @@ const maxWindows = 1024
 var (
 	errIncomplete = errors.New("it is incomplete")
 	errCrowd      = errors.New("too many at a time")
+	errFinals     = errors.New("it has too many final blocks")
 )
 
 // An inflater undoes permessage-deflate of one message as it is pushed. It is
@@ -164,7 +172,10 @@ func (c *inflater) run() error {
 	defer buffers.Put(out)
 	z.src.Reset(c)
 	defer z.src.Reset(nil)
-	for {
+	for finals := int64(0); ; finals++ {
+		if finals > maxFinals+(c.read-int64(z.src.Buffered()))/finalShare {
+			return errFinals
+		}
 		if err := z.r.(flate.Resetter).Reset(z.src, *c.window); err != nil {
 			return err
 		}

@@ -143,7 +143,7 @@ func (in *frames) begin(at time.Time) {
 	}
 }
 
-// The reserved bits of RFC 6455 section 5.2.
+// rsv1 is the first of the three reserved bits (RFC 6455 section 5.2).
 const rsv1 = 0x40
 
 // receiver returns the message that the frame belongs to, beginning it if need be.

@@ -196,6 +196,29 @@ func TestWebSocketFloods(t *testing.T) {
 	}
 }
 
+// TestWebSocketFinals: final blocks, of which each costs much, are bounded, but
+// not at a number that an encoder comes to.
+func TestWebSocketFinals(t *testing.T) {
+	const piece = "\xf3\x48\xcd\xc9\xc9\x07\x00" // "Hello" in a final block
+	for n, mark := range map[int]string{
+		900:     "",
+		100_000: "the deflated data of a message is broken: it has too many final blocks",
+	} {
+		p := pass(t, pmd+"; server_no_context_takeover")
+		p.frame(flow.Server, 0xc2, strings.Repeat(piece, n)+"\x00")
+		if got := strings.Join(p.marks, "|"); got != mark || mark == "" && p.last.Size != int64(5*n) {
+			t.Errorf("%d: %+v, %q", n, p.last, got)
+		}
+		p.Close(epoch)
+	}
+	s := socket(pmd, pmd)
+	s.frame(flow.Server, 0xc2, strings.Repeat(piece, 2000))
+	s.closing()
+	if got, want := show(s.run(bytewise)), show(s.run(whole)); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
 // TestWebSocketIdle: what an idle WebSocket holds: nothing to speak of, and
 // with context takeover the window of each direction.
 func TestWebSocketIdle(t *testing.T) {
