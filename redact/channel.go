@@ -181,10 +181,18 @@ type frag struct {
 
 // feed adds a piece, or with final ends the text.
 func (c *channel) feed(p []byte, own, final bool) {
+	if c.tail.soft && own {
+		c.tail.part(p)
+	}
 	from := c.tail.from
 	spans, safe := c.tail.feed(p, own, final)
+	c.tail.soft = c.tail.soft && own && c.tail.within != nil
 	c.decide(from, spans, safe)
-	if len(c.frags) > maxFrags {
+	switch {
+	case own && !final && c.tail.complete(len(p)):
+		c.settle()
+		c.tail.soft = true
+	case len(c.frags) > maxFrags:
 		c.settle()
 	}
 	if final {

@@ -339,8 +339,8 @@ func TestSettle(t *testing.T) {
 				}
 			}
 			take(e.Event(c.wrap("so " + key[:at])))
-			if !strings.HasSuffix(got[0], "…") {
-				t.Errorf("%s: cut at %d: nothing is held: %q", c.name, at, got[0])
+			if held := strings.HasSuffix(got[0], "…"); held == (c.loose && at >= 40) { // then it is long enough to be one
+				t.Errorf("%s: cut at %d: held %v: %q", c.name, at, held, got[0])
 			}
 			take(e.Settle())
 			if strings.HasSuffix(got[0], "…") {
@@ -352,6 +352,41 @@ func TestSettle(t *testing.T) {
 			all := strings.Join(got[:], "")
 			if strings.Contains(all, key[max(at, 20):]) || strings.Contains(all, key[20:80]) || !strings.HasSuffix(all, " and on") {
 				t.Errorf("%s: cut at %d: %q", c.name, at, all)
+			}
+		}
+	}
+}
+
+// TestSecretAtTheEnd of a text of its own is replaced at once; only what looks
+// like the rest of it goes with it.
+func TestSecretAtTheEnd(t *testing.T) {
+	key := "sk-" + "ant-api03-" + chars(b62, 93)
+	hexKey := "sk-" + chars(hex16, 32)
+	for _, c := range carriers {
+		if !c.loose {
+			continue
+		}
+		for _, next := range []string{"bye", "message-2 of them", "Hello", "42", "", " and on", "{}"} {
+			for _, k := range []string{key, hexKey} {
+				e := c.events(New(testKey))
+				outs := e.Event(c.wrap("it is " + k))
+				if len(outs) != 1 || outs[0].Partial || c.unwrap(t, outs[0].Raw) == "it is " {
+					t.Fatalf("%s: %+v", c.name, outs)
+				}
+				outs = e.Event(c.wrap(next))
+				if got := c.unwrap(t, outs[0].Raw); len(outs) != 1 || outs[0].Partial || got != next {
+					t.Errorf("%s: after the end of a secret %q became %q, partial %v", c.name, next, got, outs[0].Partial)
+				}
+			}
+		}
+		for _, k := range []string{key, hexKey} {
+			for at := 29; at < len(k); at++ {
+				if !isRest([]byte(k[at:])) {
+					continue // a word, as far as one can see
+				}
+				if all := c.carry(t, "it is "+k[:at], k[at:], "bye"); strings.Contains(all, k[at:]) || !strings.HasSuffix(all, "bye") {
+					t.Errorf("%s: cut at %d: %q", c.name, at, all)
+				}
 			}
 		}
 	}

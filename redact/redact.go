@@ -31,7 +31,11 @@
 // (maxHoldPEM for a private key) is replaced at once and the rest of it
 // swallowed. [Stream] is a tail for opaque text; [Events] keeps one for each
 // channel of an event stream, that is for each JSON path whose strings follow
-// one another, and hands an event out again once its held end is decided.
+// one another, and hands an event out again once its held end is decided. Of
+// most dialects nobody knows whether such strings are pieces of one text or
+// texts of their own: a beginning is held back in both cases, a whole secret
+// at the end of one is replaced at once, and what the next string begins with
+// goes with it only if it looks like the rest.
 //
 // An event may come in any framing (framing.go): a block of server-sent events, a
 // line, a message of a websocket, of an AWS event stream (amazon.go) or of gRPC

@@ -27,6 +27,7 @@ type tail struct {
 	blob   bool   // only remembered values are looked for
 	starts []int  // in buf: pieces that begin a text of their own
 	within *cont  // in a secret that is too long to hold: swallow
+	soft   bool   // unless another text begins
 }
 
 // feed adds a piece of the text, or with final its last one. The spans that
@@ -97,6 +98,42 @@ func (t *tail) settle() (spans []span, safe int) {
 		}
 	}
 	return spans, safe
+}
+
+// complete reports whether what is held back is one secret that began in the
+// last n bytes, a text of its own, and that is long enough to be one: most
+// likely it ends with that text.
+func (t *tail) complete(n int) bool {
+	if t.within != nil || t.from == len(t.buf) || t.from < len(t.buf)-n {
+		return false
+	}
+	s := t.scanner(false)
+	s.scan()
+	if s.by.kind == "" || s.by.pem || s.by.quoted {
+		return false
+	}
+	spans, _ := t.scanner(true).scan()
+	return len(spans) == 1 && spans[0].start == t.from && spans[0].end == len(t.buf)
+}
+
+// part forgets what was before p, a text of its own, if it does not look like
+// the rest of the secret that the text before it ended with.
+func (t *tail) part(p []byte) {
+	if n, _ := t.within.swallow(p); !isRest(p[:n]) {
+		*t = tail{known: t.known, scan: t.scan, blob: t.blob, buf: t.buf[:0]}
+	}
+}
+
+// isRest reports whether the first word of a text looks like part of a secret:
+// it is long, has all kinds of characters, or is hexadecimal.
+func isRest(p []byte) bool {
+	var has [3]bool
+	for _, c := range p {
+		for i, k := range []class{digit, upLetter, hexLetter | lowLetter} {
+			has[i] = has[i] || k.has(c)
+		}
+	}
+	return len(p) >= 16 || has[0] && has[1] && has[2] || len(p) >= 4 && has[0] && hexLower.all(p)
 }
 
 // advance says that everything before safe was given out.
