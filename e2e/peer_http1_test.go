@@ -17,8 +17,9 @@ const planHeader = "X-Plan"
 type h1 struct {
 	c   *peerConn
 	br  *bufio.Reader
-	in  io.Writer // takes the raw bytes read
-	out io.Writer // and those written
+	in  io.Writer   // takes the raw bytes read
+	out io.Writer   // and those written
+	all [][2]string // fields of the last head
 }
 
 func (h *h1) line() (string, error) {
@@ -38,6 +39,7 @@ func (h *h1) head() (first string, fields map[string]string, err error) {
 
 func (h *h1) fields() (map[string]string, error) {
 	fields := map[string]string{}
+	h.all = nil
 	for {
 		l, err := h.line()
 		if err != nil || l == "" {
@@ -45,6 +47,7 @@ func (h *h1) fields() (map[string]string, error) {
 		}
 		name, value, _ := strings.Cut(l, ":")
 		fields[strings.ToLower(name)] = strings.TrimSpace(value)
+		h.all = append(h.all, [2]string{name, strings.TrimSpace(value)})
 	}
 }
 
@@ -201,7 +204,7 @@ func (s *peerServer) serveH1(c *peerConn, br *bufio.Reader) {
 // exchangeH1 serves one exchange and says whether another may follow.
 func (s *peerServer) exchangeH1(c *peerConn, br *bufio.Reader) bool {
 	e := &seen{Proto: "1.1", TLS: c.secure}
-	h := &h1{c, br, &e.RawRecvd, &e.RawSent}
+	h := &h1{c: c, br: br, in: &e.RawRecvd, out: &e.RawSent}
 	if _, err := br.Peek(1); err != nil {
 		return false
 	}
@@ -216,7 +219,7 @@ func (s *peerServer) exchangeH1(c *peerConn, br *bufio.Reader) bool {
 		s.log.odd("request %q: plan: %v", first, err)
 		return false
 	}
-	e.ID, e.Path = p.ID, strings.Fields(first)[1]
+	e.ID, e.Path, e.Fields = p.ID, strings.Fields(first)[1], h.all
 	if p.Expect {
 		h.write([]byte("HTTP/1.1 100 Continue\r\n\r\n"))
 	}
@@ -334,13 +337,13 @@ func (k *peerClient) pipeline(c *peerConn, br *bufio.Reader, ps []*plan) int {
 	for _, p := range ps {
 		e := &seen{ID: p.ID, Proto: "1.1", TLS: c.secure}
 		es = append(es, e)
-		h := &h1{c, br, &e.RawRecvd, &e.RawSent}
+		h := &h1{c: c, br: br, in: &e.RawRecvd, out: &e.RawSent}
 		if err := h.send(rng(p.ID, "client pieces"), requestH1(k.conf.Host, p), p.Req, p.body("client").wire, -1, &e.Sent); err != nil {
 			k.log.odd("exchange %d: request: %v", p.ID, err)
 		}
 	}
 	for i, p := range ps {
-		h := &h1{c, br, &es[i].RawRecvd, &es[i].RawSent}
+		h := &h1{c: c, br: br, in: &es[i].RawRecvd, out: &es[i].RawSent}
 		k.readAnswer(h, p, es[i])
 		k.log.add(es[i])
 	}
@@ -350,7 +353,7 @@ func (k *peerClient) pipeline(c *peerConn, br *bufio.Reader, ps []*plan) int {
 // exchangeH1 makes one exchange and says whether another may follow.
 func (k *peerClient) exchangeH1(c *peerConn, br *bufio.Reader, p *plan) bool {
 	e := &seen{ID: p.ID, Proto: "1.1", TLS: c.secure}
-	h := &h1{c, br, &e.RawRecvd, &e.RawSent}
+	h := &h1{c: c, br: br, in: &e.RawRecvd, out: &e.RawSent}
 	defer k.log.add(e)
 	if p.Kind == kindWS {
 		k.websocketH1(h, p, e)
@@ -441,6 +444,7 @@ func (k *peerClient) readAnswer(h *h1, p *plan, e *seen) bool {
 			e.Hints++
 		}
 	}
+	e.Fields = h.all
 	limit := int64(-1)
 	a := p.Abort
 	byUs := a != nil && a.By == "client"

@@ -59,6 +59,16 @@ func (h h2head) get(name string) string {
 	return ""
 }
 
+// regular returns the fields that are no pseudo-header fields.
+func (h h2head) regular() (all [][2]string) {
+	for _, f := range h.fields {
+		if !f.IsPseudo() {
+			all = append(all, [2]string{f.Name, f.Value})
+		}
+	}
+	return all
+}
+
 // A h2stream is a stream. Its fields are guarded by the connection's mu.
 type h2stream struct {
 	c      *h2

@@ -57,7 +57,7 @@ func (v *h2server) stream(st *h2stream) {
 		v.s.log.odd("stream %d: plan: %v", st.id, err)
 		return
 	}
-	e.ID, e.Path = p.ID, head.get(":path")
+	e.ID, e.Path, e.Fields = p.ID, head.get(":path"), head.regular()
 	defer func() {
 		v.h.mu.Lock()
 		e.RawRecvd, e.RawSent = st.raw[0], st.raw[1]
@@ -320,6 +320,7 @@ func (k *peerClient) receiveH2(st *h2stream, p *plan, e *seen) error {
 		if e.Status, err = strconv.Atoi(head.get(":status")); err != nil {
 			return err
 		}
+		e.Fields = head.regular()
 		if e.Status < 200 {
 			e.Hints++
 		}

@@ -12,6 +12,7 @@ import (
 	"hash"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"strings"
 	"sync"
@@ -91,6 +92,7 @@ type seen struct {
 	TLS      bool
 	Status   int
 	Hints    int
+	Fields   [][2]string // of the head that it read, in order
 	Sent     tally
 	Received tally
 	RawSent  tally
@@ -146,8 +148,8 @@ type serverConf struct {
 	Log       string
 }
 
-// servePeer serves until its input ends. It prints the ports for TLS and for
-// cleartext.
+// servePeer serves until its input ends. It prints the ports for TLS, for
+// cleartext and of a proxy to both.
 func servePeer(in io.Reader, out io.Writer) error {
 	br := bufio.NewReader(in)
 	line, err := br.ReadBytes('\n')
@@ -162,7 +164,7 @@ func servePeer(in io.Reader, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	s := &peerServer{log: &journal{}, tls: &tls.Config{
+	s := &peerServer{log: &journal{}, addrs: map[bool]string{}, tls: &tls.Config{
 		Certificates: []tls.Certificate{{Certificate: [][]byte{conf.Cert}, PrivateKey: key}},
 		NextProtos:   []string{"h2", "http/1.1"},
 	}}
@@ -175,8 +177,16 @@ func servePeer(in io.Reader, out io.Writer) error {
 		}
 		_, port, _ := net.SplitHostPort(l.Addr().String())
 		ports, listeners = append(ports, port), append(listeners, l)
-		go s.accept(l, secure)
+		s.addrs[secure] = l.Addr().String()
+		go s.accept(l, func(c net.Conn) { s.conn(c, secure) })
 	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	ports, listeners = append(ports, port), append(listeners, l)
+	go s.accept(l, s.proxy)
 	fmt.Fprintln(out, strings.Join(ports, " "))
 	io.Copy(io.Discard, br)
 	for _, l := range listeners {
@@ -188,19 +198,54 @@ func servePeer(in io.Reader, out io.Writer) error {
 
 // A peerServer is the server of the randomised test.
 type peerServer struct {
-	tls *tls.Config
-	log *journal
-	wg  sync.WaitGroup
+	tls   *tls.Config
+	addrs map[bool]string // with TLS, without
+	log   *journal
+	wg    sync.WaitGroup
 }
 
-func (s *peerServer) accept(l net.Listener, secure bool) {
+func (s *peerServer) accept(l net.Listener, serve func(net.Conn)) {
 	for {
 		c, err := l.Accept()
 		if err != nil {
 			return
 		}
-		s.wg.Go(func() { s.conn(c, secure) })
+		s.wg.Go(func() { serve(c) })
 	}
+}
+
+// proxy carries one connection to where its CONNECT says, with the way in
+// which either end ends.
+func (s *peerServer) proxy(c net.Conn) {
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(patience))
+	br := bufio.NewReader(c)
+	req, err := http.ReadRequest(br)
+	if err != nil || req.Method != http.MethodConnect {
+		s.log.odd("proxy: %v %v", req, err)
+		return
+	}
+	to, err := net.Dial("tcp", s.addrs[strings.HasSuffix(req.Host, ":443")])
+	if err != nil {
+		s.log.odd("proxy: %v", err)
+		return
+	}
+	defer to.Close()
+	io.WriteString(c, "HTTP/1.1 200 Connection established\r\n\r\n")
+	var wg sync.WaitGroup
+	wg.Go(func() { splice(to.(*net.TCPConn), br) })
+	splice(c.(*net.TCPConn), to)
+	wg.Wait()
+}
+
+// splice copies to the end, and ends to as from ended.
+func splice(to *net.TCPConn, from io.Reader) {
+	if _, err := io.Copy(to, from); err != nil {
+		to.SetLinger(0)
+		to.Close()
+		return
+	}
+	to.CloseWrite()
 }
 
 // conn serves one connection: HTTP/2 if its first bytes say so.
@@ -335,8 +380,13 @@ func (k *peerClient) dial(cp connPlan) (*peerConn, error) {
 		port = "443"
 	}
 	addr, cfg := net.JoinHostPort(k.conf.Host, port), &tls.Config{ServerName: k.conf.Host}
+	if cp.Tunnel {
+		addr = net.JoinHostPort("proxy."+k.conf.Host, "3128")
+	}
 	if k.conf.Direct != nil {
-		addr, cfg.RootCAs = k.conf.Direct[port], x509.NewCertPool()
+		if addr, cfg.RootCAs = k.conf.Direct[port], x509.NewCertPool(); cp.Tunnel {
+			addr = k.conf.Direct["3128"]
+		}
 		cfg.RootCAs.AppendCertsFromPEM(k.conf.Roots)
 	}
 	raw, err := net.DialTimeout("tcp", addr, patience)
@@ -345,6 +395,12 @@ func (k *peerClient) dial(cp connPlan) (*peerConn, error) {
 	}
 	raw.SetDeadline(time.Now().Add(patience))
 	c := &peerConn{Conn: raw, raw: raw.(*net.TCPConn), secure: cp.TLS}
+	if cp.Tunnel {
+		if err := tunnel(raw, net.JoinHostPort(k.conf.Host, port)); err != nil {
+			raw.Close()
+			return nil, err
+		}
+	}
 	if !cp.TLS {
 		return c, nil
 	}
@@ -359,4 +415,17 @@ func (k *peerClient) dial(cp connPlan) (*peerConn, error) {
 	}
 	c.Conn, c.h2 = t, cp.Proto == "h2"
 	return c, nil
+}
+
+// tunnel asks a proxy for a connection to addr. It reads no byte too many.
+func tunnel(c net.Conn, addr string) error {
+	if _, err := fmt.Fprintf(c, "CONNECT %s HTTP/1.1\r\nHost: %s\r\n\r\n", addr, addr); err != nil {
+		return err
+	}
+	const want = "HTTP/1.1 200 Connection established\r\n\r\n"
+	p := make([]byte, len(want))
+	if _, err := io.ReadFull(c, p); err != nil || string(p) != want {
+		return fmt.Errorf("proxy says %q: %w", p, err)
+	}
+	return nil
 }

@@ -157,6 +157,9 @@ func (w *ws) message(i, n int, name string) error {
 	} else {
 		data = prose(r, n)
 	}
+	if all := [2][]int{w.p.WS.Client, w.p.WS.Server}[w.me()]; w.p.WS.Secret[w.me()] && i == len(all)-1 {
+		op, data = opText, []byte(secretText)
+	}
 	m := seenMessage{Opcode: op, Size: len(data), SHA: sumOf(data)}
 	payload := data
 	if w.comp != nil && r.IntN(5) > 0 {
@@ -392,7 +395,7 @@ func (k *peerClient) websocketH1(h *h1, p *plan, e *seen) {
 		k.log.odd("exchange %d: no 101 but %q, %v", p.ID, first, err)
 		return
 	}
-	e.Status = 101
+	e.Status, e.Fields = 101, h.all
 	w := &ws{p: p, client: true, r: h.br, rnd: rng(p.ID, "masks"), e: e, in: h.in, w: h.write}
 	w.run(h.c.breakOff)
 	if !e.Complete && p.WS.Code != 0 {
@@ -425,7 +428,7 @@ func (k *peerClient) websocketH2(st *h2stream, p *plan, e *seen) {
 		k.log.odd("exchange %d: no 200 but %v, %v", p.ID, head, err)
 		return
 	}
-	e.Status = 200
+	e.Status, e.Fields = 200, head.regular()
 	w := &ws{p: p, client: true, r: bufio.NewReader(st), rnd: rng(p.ID, "masks"), e: e, w: st.writeAll}
 	w.run(func(string) { st.reset(http2.ErrCode(p.WS.streamCode())) })
 	if !e.Complete && p.WS.Code != 0 {

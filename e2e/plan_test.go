@@ -70,7 +70,8 @@ type bodyPlan struct {
 }
 
 type wsPlan struct {
-	Client, Server []int // sizes of what each sends
+	Client, Server []int   // sizes of what each sends
+	Secret         [2]bool // the last message of the client, the server holds what is redacted
 	Deflate        bool
 	NoTakeover     [2]bool // of the client's, the server's compressor
 	Bits           [2]int  // of their windows; 0: not negotiated
@@ -164,7 +165,7 @@ func (p *plan) body(side string) madeBody {
 	return c
 }
 
-func sseEvent(r *rand.Rand, i int) ([]byte, madeEvent) {
+func sseEvent(r *rand.Rand, i int, text []byte) ([]byte, madeEvent) {
 	nl := []string{"\n", "\r\n", "\n"}[r.IntN(3)]
 	var b bytes.Buffer
 	e := madeEvent{name: "message"}
@@ -178,7 +179,7 @@ func sseEvent(r *rand.Rand, i int) ([]byte, madeEvent) {
 	if r.IntN(4) == 0 {
 		fmt.Fprintf(&b, "id: %d%s", i, nl)
 	}
-	e.text = fmt.Sprintf("{\"n\":%d,\"text\":%q}", i, prose(r, r.IntN(200)))
+	e.text = fmt.Sprintf("{\"n\":%d,\"text\":%q}", i, text)
 	fmt.Fprintf(&b, "data: %s%s", e.text, nl)
 	if r.IntN(5) == 0 {
 		e.text += "\nmore"
@@ -190,7 +191,7 @@ func sseEvent(r *rand.Rand, i int) ([]byte, madeEvent) {
 
 // A framer makes the bodies of one framing: its events, and what ends them.
 type framer struct {
-	event func(*rand.Rand, int) ([]byte, madeEvent)
+	event func(r *rand.Rand, i int, text []byte) ([]byte, madeEvent)
 	end   string
 }
 
@@ -204,8 +205,8 @@ var framers = map[string]framer{
 
 const boundary = "b0und'ary"
 
-func arrayElement(r *rand.Rand, i int) ([]byte, madeEvent) {
-	e := madeEvent{"message", fmt.Sprintf(`{"n":%d,"nested":[1,{"text":"] }, %s"}]}`, i, prose(r, r.IntN(200)))}
+func arrayElement(r *rand.Rand, i int, text []byte) ([]byte, madeEvent) {
+	e := madeEvent{"message", fmt.Sprintf(`{"n":%d,"nested":[1,{"text":%q,"odd":"] }, "}]}`, i, text)}
 	if i == 0 {
 		return []byte("[" + e.text), e
 	}
@@ -214,8 +215,8 @@ func arrayElement(r *rand.Rand, i int) ([]byte, madeEvent) {
 
 // awsMessage makes a message of an AWS event stream, now and then with the
 // wrapper of Bedrock.
-func awsMessage(r *rand.Rand, i int) ([]byte, madeEvent) {
-	e := madeEvent{"tick", fmt.Sprintf(`{"n":%d,"text":%q}`, i, prose(r, r.IntN(300)))}
+func awsMessage(r *rand.Rand, i int, text []byte) ([]byte, madeEvent) {
+	e := madeEvent{"tick", fmt.Sprintf(`{"n":%d,"text":%q}`, i, text)}
 	kind, payload := "tick", e.text
 	if r.IntN(2) == 0 {
 		e.text = `{"type":"delta",` + e.text[1:]
@@ -234,8 +235,8 @@ func awsMessage(r *rand.Rand, i int) ([]byte, madeEvent) {
 	return binary.BigEndian.AppendUint32(b, crc32.ChecksumIEEE(b)), e
 }
 
-func bodyPart(r *rand.Rand, i int) ([]byte, madeEvent) {
-	e := madeEvent{"message", "part " + string(prose(r, r.IntN(300))) + "\r\n--" + boundary[:r.IntN(len(boundary))]}
+func bodyPart(r *rand.Rand, i int, text []byte) ([]byte, madeEvent) {
+	e := madeEvent{"message", "part " + string(text) + "\r\n--" + boundary[:r.IntN(len(boundary))]}
 	head := "\r\n--" + boundary + "\r\nContent-Type: text/plain\r\n"
 	if i == 0 {
 		head = head[2:]
@@ -246,8 +247,8 @@ func bodyPart(r *rand.Rand, i int) ([]byte, madeEvent) {
 	return []byte(head + "\r\n" + e.text), e
 }
 
-func jsonLine(r *rand.Rand, i int) ([]byte, madeEvent) {
-	e := madeEvent{"message", fmt.Sprintf("{\"n\":%d,\"text\":%q}", i, prose(r, r.IntN(200)))}
+func jsonLine(r *rand.Rand, i int, text []byte) ([]byte, madeEvent) {
+	e := madeEvent{"message", fmt.Sprintf("{\"n\":%d,\"text\":%q}", i, text)}
 	return []byte(e.text + "\n"), e
 }
 
@@ -260,7 +261,11 @@ func eventBody(r *rand.Rand, b bodyPlan, f framer) madeBody {
 		z = newCoder(b.Coding, &out)
 	}
 	for i := range b.Events {
-		e, m := f.event(r, i)
+		text := prose(r, r.IntN(250))
+		if b.Secret && i == b.Events/2 {
+			text = []byte(secretText)
+		}
+		e, m := f.event(r, i, text)
 		if i == b.Events-1 {
 			e = append(e, f.end...)
 		}
@@ -282,9 +287,12 @@ func eventBody(r *rand.Rand, b bodyPlan, f framer) madeBody {
 // coding (grpc-encoding) is gzip.
 func grpcBody(r *rand.Rand, b bodyPlan) madeBody {
 	var c madeBody
-	for range b.Events {
+	for i := range b.Events {
 		// Field 1, a string.
 		text := prose(r, r.IntN(2000))
+		if b.Secret && i == b.Events/2 {
+			text = []byte(secretText)
+		}
 		m := append(binary.AppendUvarint([]byte{1<<3 | 2}, uint64(len(text))), text...)
 		framed := append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(m))), m...)
 		c.decoded, c.events = append(c.decoded, framed...), append(c.events, madeEvent{text: string(framed)})

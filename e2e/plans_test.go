@@ -6,6 +6,7 @@ import "math/rand/v2"
 type connPlan struct {
 	Proto     string // "h1", "h2"
 	TLS       bool
+	Tunnel    bool // through a proxy, by CONNECT
 	Pipelined bool // HTTP/1: all requests before the first answer
 	Parallel  int  // HTTP/2: streams at once
 	Exchanges []*plan
@@ -17,7 +18,7 @@ func plans(conf clientConf) []connPlan {
 	g := &planner{r: rand.New(rand.NewPCG(conf.Seed, 1)), conf: conf}
 	var all []connPlan
 	for g.made < conf.Count {
-		cp := connPlan{TLS: g.r.IntN(10) < 6}
+		cp := connPlan{TLS: g.r.IntN(10) < 6, Tunnel: g.chance(8)}
 		switch n := g.r.IntN(20); {
 		case n < 11:
 			g.http1(&cp)
@@ -132,6 +133,7 @@ func (g *planner) exchange(proto string) *plan {
 		if g.chance(2) {
 			p.Req.Coding, p.Resp.Coding = "gzip", "gzip"
 		}
+		p.Req.Secret, p.Resp.Secret = g.conf.Secrets && g.chance(6), g.conf.Secrets && g.chance(6)
 	} else {
 		g.bodies(p, proto)
 	}
@@ -161,9 +163,9 @@ func (g *planner) bodies(p *plan, proto string) {
 			p.Resp.Coding = codings[g.r.IntN(len(codings))]
 		}
 	}
-	if g.conf.Secrets && p.Kind == kindPlain {
+	if g.conf.Secrets {
 		p.Req.Secret = p.Req.Size > 0 && !p.Req.Noise && g.chance(10)
-		p.Resp.Secret = p.Resp.Size > 0 && !p.Resp.Noise && g.chance(10)
+		p.Resp.Secret = p.Resp.Size > 0 && !p.Resp.Noise && g.chance(10) || p.Resp.Events > 0 && g.chance(5)
 	}
 }
 
@@ -218,5 +220,6 @@ func (g *planner) websocket() *plan {
 		return all
 	}
 	w.Client, w.Server = sizes(), sizes()
+	w.Secret = [2]bool{g.conf.Secrets && g.chance(8) && len(w.Client) > 0, g.conf.Secrets && g.chance(8) && len(w.Server) > 0}
 	return &plan{ID: g.made, Method: "GET", Status: 101, Kind: kindWS, WS: w}
 }

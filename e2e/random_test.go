@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"sync"
 	"testing"
 )
@@ -32,6 +31,7 @@ type peers struct {
 	bin        string
 	ca         *authority
 	tls, clear string // ports
+	proxy      string
 	server     *exec.Cmd
 	stop       func()
 	log        string
@@ -74,7 +74,9 @@ func newPeers(t *testing.T) *peers {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.tls, p.clear, _ = strings.Cut(strings.TrimSpace(line), " ")
+	if _, err := fmt.Sscan(line, &p.tls, &p.clear, &p.proxy); err != nil {
+		t.Fatal(err)
+	}
 	return p
 }
 
@@ -147,7 +149,7 @@ func TestPeers(t *testing.T) {
 	p := newPeers(t)
 	dir := t.TempDir()
 	conf := clientConf{Host: host, Seed: seed(t), Count: exchanges(t, 300), Workers: 8, Log: filepath.Join(dir, "client.json"), Secrets: true,
-		Direct: map[string]string{"443": "127.0.0.1:" + p.tls, "80": "127.0.0.1:" + p.clear}, Roots: []byte(p.ca.pem())}
+		Direct: map[string]string{"443": "127.0.0.1:" + p.tls, "80": "127.0.0.1:" + p.clear, "3128": "127.0.0.1:" + p.proxy}, Roots: []byte(p.ca.pem())}
 	b, _ := json.Marshal(conf)
 	file := filepath.Join(dir, "conf.json")
 	if err := os.WriteFile(file, b, 0o644); err != nil {
