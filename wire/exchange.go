@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"strconv"
 	"strings"
 	"time"
 
@@ -26,6 +27,25 @@ type exchange struct {
 	// request asked for nothing but an answer.
 	upgrade string
 	decided bool // the final head came
+	early   int  // informational answers that came
+}
+
+// maxInformational bounds the informational answers of one exchange that are
+// kept: each is a head, and nothing else bounds them.
+const maxInformational = 100
+
+// informational emits e, which has the head of a 1xx answer, unless there were
+// too many of them.
+func (x *exchange) informational(at time.Time, e flow.Event) bool {
+	switch x.early++; {
+	case x.early <= maxInformational:
+		e.Kind = flow.Informational
+		x.d.emit(e)
+		return true
+	case x.early == maxInformational+1:
+		x.mark(flow.Server, at, flow.AtDecode, flow.CodeLimit, "more than "+strconv.Itoa(maxInformational)+" informational answers: the rest is left out")
+	}
+	return false
 }
 
 // open begins the exchange of a request whose head took size bytes.

@@ -248,10 +248,10 @@ func (in *direction) response(at time.Time, h *flow.Head, odd oddities, block []
 	e := flow.Event{Kind: flow.Response, At: in.since, Flow: x.id, Side: in.side, Head: h}
 	h2c := h.Status == 101 && in.d.upgradesHTTP2(x, h)
 	if h.Status < 200 && h.Status != 101 || h2c {
-		e.Kind = flow.Informational
-		in.d.emit(e)
-		in.d.raw(x, in.side, in.since, block)
-		odd.each(func(code, text string) { x.mark(in.side, at, flow.AtUpstream, code, text) })
+		if x.informational(at, e) {
+			in.d.raw(x, in.side, in.since, block)
+			odd.each(func(code, text string) { x.mark(in.side, at, flow.AtUpstream, code, text) })
+		}
 		if h2c {
 			in.d.upgradeHTTP2(at, x)
 		}

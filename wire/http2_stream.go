@@ -160,12 +160,13 @@ func (s *stream) response(at time.Time, b *headerBlock, cut *flow.Error) {
 		if cut != nil {
 			return
 		}
-		if e.Kind = flow.Informational; h.Status == 101 {
+		if h.Status == 101 {
 			odd |= oddSwitch
 		}
-		d.emit(e)
-		d.raw(x, flow.Server, b.at, b.raw)
-		s.odd(flow.Server, at, odd)
+		if x.informational(at, e) {
+			d.raw(x, flow.Server, b.at, b.raw)
+			s.odd(flow.Server, at, odd)
+		}
 		if b.end {
 			s.malformed(flow.Server, at, "the stream ends with an informational answer")
 		}

@@ -255,3 +255,20 @@ func TestLongEvent(t *testing.T) {
 		}
 	}
 }
+
+// TestManyInformational: an exchange keeps the first of its 1xx answers only,
+// in both versions, and the final one.
+func TestManyInformational(t *testing.T) {
+	s := newScript()
+	s.data(flow.Client, "GET / HTTP/1.1\r\nHost: h.test\r\n\r\n")
+	s.data(flow.Server, strings.Repeat("HTTP/1.1 103 Early Hints\r\n\r\n", 5000)+"HTTP/1.1 204 No Content\r\n\r\n")
+	s.end(flow.Server, flow.FIN)
+	s.end(flow.Client, flow.FIN)
+	counts := map[flow.Kind]int{}
+	for _, e := range s.run(whole) {
+		counts[e.Kind]++
+	}
+	if counts[flow.Informational] != 100 || counts[flow.Response] != 1 || counts[flow.Mark] != 1 {
+		t.Errorf("%d informational answers, %d final, %d marks", counts[flow.Informational], counts[flow.Response], counts[flow.Mark])
+	}
+}
