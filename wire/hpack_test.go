@@ -187,7 +187,8 @@ func TestHuffmanOctets(t *testing.T) {
 	}
 }
 
-// lenient are the errors of ours that stand for those of the other decoder.
+// FuzzHPACK: what another decoder reads is read alike, and no split changes what
+// is read. Ours may take what the other one refuses.
 func FuzzHPACK(f *testing.F) {
 	for _, c := range appendixC {
 		for _, text := range c.blocks {
