@@ -285,6 +285,10 @@ func TestAround(t *testing.T) {
 		"--b\nContent-Type: text/plain\n\nit is " + secret + "\n",
 		"--b\r\nContent-Type: application/x-www-form-urlencoded\r\n\r\nkey=" + secret + "&x=1\r\n",
 		"the " + secret + " of no part",
+		"\r\n--b--\r\nbehind the last: " + secret,
+		"--b--\r\n" + secret + "\r\n",
+		"--b\r\nno field " + secret + "\r\nX: " + secret + "\r\n\r\nx",
+		"--b--" + secret,
 	} {
 		one(flow.FramingMultipart, "multipart/mixed", []byte(part))
 	}

@@ -64,10 +64,13 @@ func (e *Events) partHead(rec *record) (at int, name []byte, contentType string)
 		}
 		e.partField(rec, line, from, i)
 	}
+	// Lines that are no fields, as those behind the last boundary, and all others.
+	rec.edits = append(rec.edits, e.r.text(b[:at], false)...)
 	return at, name, contentType
 }
 
-// partField judges the field of a head that stands at from, its colon at i.
+// partField judges the field of a head that stands at from, its colon at i, by
+// its name.
 func (e *Events) partField(rec *record, line []byte, from, i int) {
 	value := bytes.TrimSpace(line[i+1:])
 	switch classify(string(line[:i])) {
@@ -75,13 +78,6 @@ func (e *Events) partField(rec *record, line []byte, from, i int) {
 		if len(value) > 0 && !isPlaceholder(value) {
 			to := from + len(bytes.TrimRight(line, " \t"))
 			rec.edits = append(rec.edits, span{start: to - len(value), end: to, kind: e.r.value(value, kindHeader)})
-		}
-	default:
-		if len(line) >= minText {
-			for _, s := range e.r.text(line, false) {
-				s.start, s.end = s.start+from, s.end+from
-				rec.edits = append(rec.edits, s)
-			}
 		}
 	}
 }
