@@ -36,6 +36,7 @@ type http2Conn struct {
 	d       *Decoder
 	sides   [2]frameReader
 	streams map[uint32]*stream // that are open
+	most    int                // streams that were open at a time since none was
 	size    int                // bytes of the heads of their requests
 	waiting int                // bytes that streams hold back
 	silent  [2]*flow.Error     // why no more of a side can be read; nil while it can
@@ -164,6 +165,15 @@ func (c *http2Conn) tell(side flow.Side, at time.Time, err *flow.Error) {
 // open returns the streams that are open in the order of their identifiers.
 func (c *http2Conn) open() []*stream {
 	return slices.SortedFunc(maps.Values(c.streams), func(a, b *stream) int { return int(a.id) - int(b.id) })
+}
+
+// forget lets go of a stream that is over.
+func (c *http2Conn) forget(s *stream) {
+	c.size -= s.x.size
+	delete(c.streams, s.id)
+	if len(c.streams) == 0 && c.most > 100 { // an idle connection holds nothing
+		c.streams, c.most = map[uint32]*stream{}, 0
+	}
 }
 
 // reset ends a stream by the word of side (section 6.4).

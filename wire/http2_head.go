@@ -138,6 +138,13 @@ func oddField(f flow.Field) oddities {
 	return 0
 }
 
+// head returns what is handed over and may be kept: without the block.
+func (b *headerBlock) head() *flow.Head {
+	h := b.h
+	h.Version, h.Stream = "2", int64(b.opens)
+	return &h
+}
+
 // request returns the head of a request. It fails if too little of it came to
 // say what is asked for.
 func (b *headerBlock) request() (h *flow.Head, ok bool) {
@@ -154,8 +161,7 @@ func (b *headerBlock) request() (h *flow.Head, ok bool) {
 	if count(&b.h, "host") > 1 {
 		b.odd |= oddHost
 	}
-	h = &b.h
-	h.Version, h.Stream = "2", int64(b.opens)
+	h = b.head()
 	h.Path = h.Target
 	if h.Target == "" {
 		h.Target = h.Authority // the authority-form of CONNECT
@@ -165,8 +171,7 @@ func (b *headerBlock) request() (h *flow.Head, ok bool) {
 
 // response returns the head of an answer. It fails if it has no status.
 func (b *headerBlock) response() (h *flow.Head, ok bool) {
-	h = &b.h
-	h.Version, h.Stream = "2", int64(b.opens)
+	h = b.head()
 	n, err := strconv.ParseUint(b.status, 10, 16)
 	h.Status = int(n)
 	return h, err == nil && len(b.status) == 3 && h.Status >= 100

@@ -259,11 +259,14 @@ func TestOpenStreams(t *testing.T) {
 	if n := h.kinds[flow.Mark] - marks; n > 3 {
 		t.Errorf("%d marks: %v", n, h.marks)
 	}
-	h.Close(epoch)
+	for i := range uint32(10_000) {
+		h.client(append(rawHeader(4, http2.FrameRSTStream, 0, 2*i+1), 0, 0, 0, 8))
+	}
 	if h.kinds[flow.End] != 10_000 {
 		t.Errorf("%v", h.kinds)
 	}
 	h.holds(64 << 10)
+	h.Close(epoch)
 }
 
 // TestLargeFrames: frames of 16 MB pass through without being held.

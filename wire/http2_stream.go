@@ -102,6 +102,7 @@ func (c *http2Conn) request(side flow.Side, at time.Time, b *headerBlock, cut *f
 	x := &exchange{d: d, id: d.flows, req: h, size: b.size}
 	s := &stream{c: c, id: b.opens, x: x}
 	c.streams[s.id] = s
+	c.most = max(c.most, len(c.streams))
 	c.size += x.size
 	d.emit(flow.Event{Kind: flow.Request, At: b.at, Flow: x.id, Side: flow.Client, Head: h})
 	d.raw(x, side, b.at, b.raw)
@@ -352,8 +353,7 @@ func (s *stream) over(side flow.Side, at time.Time, err *flow.Error) {
 	s.x.over(side, at, err)
 	if s.x.ended[side.Other()] && !s.gone {
 		s.gone = true
-		s.c.size -= s.x.size
-		delete(s.c.streams, s.id)
+		s.c.forget(s)
 	}
 }
 
