@@ -186,9 +186,17 @@ func (k *comparison) outline(bad complain, cp connPlan, p *plan, r row) {
 	if r.Kind != kind || q.Method != method || q.Version != version || q.Scheme != scheme || q.Host != host || q.Port != port || r.Conn.Decrypted != cp.TLS {
 		bad("recorded as %s %s %s://%s:%d HTTP/%s decrypted=%v", r.Kind, q.Method, q.Scheme, q.Host, q.Port, q.Version, r.Conn.Decrypted)
 	}
-	if r.Process == nil || len(r.Process.Argv) == 0 {
+	if (r.Process == nil || len(r.Process.Argv) == 0) && !cp.resets() {
 		bad("no process")
 	}
+}
+
+// resets reports whether the client means to reset the connection: then its
+// socket may be gone before anybody could look whose it is.
+func (cp connPlan) resets() bool {
+	return cp.Proto == "h1" && slices.ContainsFunc(cp.Exchanges, func(p *plan) bool {
+		return p.Abort != nil && p.Abort.By == "client" && p.Abort.How == "rst" || p.WS != nil && p.WS.Closer == "client" && p.WS.Code == 0 && p.WS.How == "rst"
+	})
 }
 
 // complete checks an exchange that passed whole.
