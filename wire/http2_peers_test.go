@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"crypto/tls"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -34,11 +33,13 @@ type tap struct {
 	mu sync.Mutex
 	d  *wire.Decoder
 	recorder
+	passed *script
 }
 
 func (c tappedConn) Write(p []byte) (int, error) {
 	c.tap.mu.Lock()
 	c.tap.d.Data(c.side, time.Now(), p)
+	c.tap.passed.data(c.side, string(p))
 	c.tap.mu.Unlock()
 	return c.Conn.Write(p)
 }
@@ -111,7 +112,7 @@ func randomBytes(path string) []byte {
 // record is what the server saw, or says how it was aborted.
 func TestHTTP2Peers(t *testing.T) {
 	log := &both{log: map[string]*seenBy{}}
-	events := log.converse(t)
+	events, _ := log.converse(t, 60)
 	byFlow := map[int64]*seenBy{}
 	paths := map[int64]string{}
 	ends := map[string]int{}
@@ -161,24 +162,64 @@ func TestHTTP2Peers(t *testing.T) {
 	}
 }
 
-// converse has 240 requests in parallel on one connection.
-func (b *both) converse(t *testing.T) []flow.Event {
+// TestHTTP2Aborted ends such connections at random bytes in every way: what was
+// opened ends, sizes and hashes are of what passed, and no split changes that.
+func TestHTTP2Aborted(t *testing.T) {
+	seen := map[string]int{}
+	for seed := range uint64(30) {
+		r := rand.New(rand.NewPCG(seed, 9))
+		log := &both{log: map[string]*seenBy{}}
+		_, s := log.converse(t, 2)
+		n := r.IntN(len(s.steps))
+		s.steps = s.steps[:n+1]
+		last := &s.steps[n]
+		last.data = last.data[:r.IntN(len(last.data)+1)]
+		first := flow.Side(seed / 5 % 2)
+		s.end(first, flow.CloseNotify+flow.How(seed%5))
+		if r.IntN(4) > 0 {
+			s.end(first.Other(), flow.CloseNotify+flow.How(r.IntN(5)))
+		}
+		events := s.run(whole)
+		check(t, s, events)
+		want, raw := show(events), rawOf(events)
+		for _, cut := range []split{bytewise, random(seed)} {
+			events := s.run(cut)
+			if got := show(events); got != want {
+				t.Fatalf("seed %d: got\n%s\nwant\n%s", seed, got, want)
+			}
+			if rawOf(events) != raw {
+				t.Fatalf("seed %d: another wire form", seed)
+			}
+		}
+		for _, e := range events {
+			if e.Kind == flow.End && e.Error != nil {
+				seen[fmt.Sprint(e.Error.Where, " ", e.Error.Code)]++
+			}
+		}
+	}
+	for _, want := range strings.Split("client reset,client truncated,upstream reset,upstream truncated,capture truncated", ",") {
+		if seen[want] == 0 {
+			t.Errorf("no flow ended by %s: %v", want, seen)
+		}
+	}
+}
+
+// converse has 4*n requests in parallel on one connection.
+func (b *both) converse(t *testing.T, n int) ([]flow.Event, *script) {
 	client, server := net.Pipe()
-	tap := &tap{}
+	tap := &tap{passed: newScript()}
+	tap.passed.conn.Child.ALPN = "h2"
 	tap.d = &wire.Decoder{Conn: &flow.Conn{Decrypted: true, Child: flow.TLS{ALPN: "h2"}}, Emit: tap.add}
 	var done sync.WaitGroup
 	done.Go(func() {
 		(&http2.Server{MaxConcurrentStreams: 1000}).ServeConn(tappedConn{server, flow.Server, tap}, &http2.ServeConnOpts{Handler: b})
 	})
-	transport := &http2.Transport{DialTLSContext: func(context.Context, string, string, *tls.Config) (net.Conn, error) {
-		return tappedConn{client, flow.Client, tap}, nil
-	}}
-	conn, err := transport.NewClientConn(tappedConn{client, flow.Client, tap})
+	conn, err := new(http2.Transport).NewClientConn(tappedConn{client, flow.Client, tap})
 	if err != nil {
 		t.Fatal(err)
 	}
 	var calls sync.WaitGroup
-	for i := range 60 {
+	for i := range n {
 		for _, kind := range []string{"plain", "trailers", "panic", "cancel"} {
 			path := fmt.Sprintf("/%d/%s", i, kind)
 			b.handled.Add(1)
@@ -192,7 +233,7 @@ func (b *both) converse(t *testing.T) []flow.Event {
 	}
 	done.Wait()
 	tap.d.Close(time.Now())
-	return tap.events
+	return tap.events, tap.passed
 }
 
 // call sends one request and reads its answer.
