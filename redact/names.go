@@ -1,7 +1,9 @@
 package redact
 
 import (
+	"bytes"
 	"strings"
+	"unicode"
 )
 
 // set makes a lookup of the words of s.
@@ -55,6 +57,20 @@ var secretKeys = set(`
 	awssessiontoken sessionkey password passwd passphrase privatekey credential credentials xapikey webhooksecret
 	signingsecret otp mfacode connectionstring fallbackcredittoken codeverifier`)
 
+// JSON keys that name a credential in one place and a word or a page of results
+// in another: their value must look like one.
+var suspectKeys = set(`token secret jwt pat`)
+
+// minCredential is the length from which the value of such a key looks like one.
+const minCredential = 16
+
+// isCredential reports whether v, the value of a suspect key, looks like a
+// credential: long, of one word, of letters and digits.
+func isCredential(v []byte) bool {
+	return len(v) >= minCredential && (wordDash | base64Body | equals | dot).all(v) &&
+		bytes.ContainsAny(v, "0123456789") && bytes.ContainsFunc(v, unicode.IsLetter)
+}
+
 var queryKeys = set(`
 	key apikey accesstoken refreshtoken idtoken token auth sig signature code codeverifier clientsecret
 	clientassertion assertion subjecttoken password passwd pwd secret sessionid session xamzsignature xamzcredential
@@ -101,6 +117,7 @@ func in(m map[string]bool, name []byte) bool {
 }
 
 func isSecretKey(name []byte) bool      { return in(secretKeys, name) }
+func isSuspectKey(name []byte) bool     { return in(suspectKeys, name) }
 func isQueryKey(name []byte) bool       { return in(queryKeys, name) }
 func isQueryKeyInText(name []byte) bool { return in(queryKeysInText, name) }
 func isFormKey(name []byte) bool        { return in(formKeys, name) }

@@ -224,6 +224,8 @@ func (w *walker) named(top *frame, k []byte, from, to int, escaped bool) bool {
 	switch {
 	case isSecretKey(k):
 		return w.caught(from, to, escaped, isAuthKey(k), kindJSON)
+	case isSuspectKey(k) && isCredential(v):
+		return w.caught(from, to, escaped, false, kindJSON)
 	case top.under == secret && string(k) == "value":
 		return w.caught(from, to, escaped, false, kindJSON)
 	case top.under == headers:
