@@ -187,6 +187,93 @@ func TestHuffmanOctets(t *testing.T) {
 	}
 }
 
+// TestHPACKErrors: each way in which a block can be wrong is told as what it is,
+// at the same byte in every split.
+func TestHPACKErrors(t *testing.T) {
+	for name, c := range map[string]struct {
+		block string
+		want  error
+	}{
+		"index 0":              {"\x80", errIndex},
+		"no such entry":        {"\xbe", errIndex},
+		"no such name":         {"\x7f\x00", errIndex},
+		"name index 0 is fine": {"\x00\x01a\x01b", nil},
+		"endless integer":      {"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", errInteger},
+		"zeros without end":    {"\xff\x80\x80\x80\x80\x80\x80\x80\x80\x80\x00", errInteger},
+		"large table":          {"\x3f\xe2\x1f", errTableSize},
+		"largest table":        {"\x3f\xe1\x1f", nil},
+		"table, late":          {"\x82\x20", nil},
+		"end of string":        {"\x00\x84\xff\xff\xff\xff\x00", errHuffman}, // EOS
+		"padding of zeros":     {"\x00\x81\x18\x00", errHuffman},             // a, then 000
+		"padding of an octet":  {"\x00\x82\x1f\xff\x00", errHuffman},
+		"padding":              {"\x00\x81\x1f\x00", nil},
+		"half a name":          {"\x00\x02a", errBlockEnd},
+		"no value":             {"\x00\x01a", errBlockEnd},
+		"half an integer":      {"\xff", errBlockEnd},
+	} {
+		for i, cut := range []func(int) int{all, one} {
+			b := newBlocks()
+			if _, err := b.block([]byte(c.block), cut); err != c.want {
+				t.Errorf("%s, split %d: %v, want %v", name, i, err, c.want)
+			}
+		}
+	}
+}
+
+// TestHPACKLargeTable: of a table beyond our limit the newest entries are held,
+// and what is missing is known to be missing by our limit.
+func TestHPACKLargeTable(t *testing.T) {
+	var w bytes.Buffer
+	e := hpack.NewEncoder(&w)
+	b := newBlocks()
+	b.allowed = 16 << 20
+	e.SetMaxDynamicTableSizeLimit(16 << 20)
+	e.SetMaxDynamicTableSize(16 << 20)
+	value := strings.Repeat("v", 10_000)
+	for i := range 300 { // 3 MB
+		w.Reset()
+		if err := e.WriteField(hpack.HeaderField{Name: fmt.Sprintf("n%d", i), Value: value}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.block(w.Bytes(), all); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if b.table.size > maxTable || b.table.size < maxTable-11_000 {
+		t.Errorf("%d bytes are held", b.table.size)
+	}
+	for _, c := range []struct {
+		field string
+		want  error
+	}{{"n299", nil}, {"n250", nil}, {"n100", errTableShort}} {
+		w.Reset()
+		if err := e.WriteField(hpack.HeaderField{Name: c.field, Value: value}); err != nil {
+			t.Fatal(err)
+		}
+		got, err := b.block(w.Bytes(), all)
+		if err != c.want || err == nil && join(got) != c.field+"="+value {
+			t.Errorf("%s: %v", c.field, err)
+		}
+	}
+	// A smaller table holds what both hold.
+	b = newBlocks()
+	b.allowed = 16 << 20
+	b.table.resize(16 << 20)
+	b.table.add(flow.Field{Name: "a", Value: value}, false)
+	b.table.add(flow.Field{}, true)
+	b.table.add(flow.Field{Name: "b"}, false)
+	if _, err := b.table.get(63); err != errTableShort {
+		t.Error(err)
+	}
+	b.table.resize(4096)
+	if f, err := b.table.get(62); err != nil || f.Name != "b" {
+		t.Error(f, err)
+	}
+	if _, err := b.table.get(63); err != errIndex {
+		t.Error(err)
+	}
+}
+
 // FuzzHPACK: what another decoder reads is read alike, and no split changes what
 // is read. Ours may take what the other one refuses.
 func FuzzHPACK(f *testing.F) {
