@@ -249,16 +249,12 @@ func (w *writer) writeFlow(l *live) error {
 		}
 		l.inserted, x.ID = true, id
 	}
-	p, err := encodeDoc(x)
-	if err != nil {
-		return err
+	p := encodeDoc(append(w.doc[:0], plainBlob), x)
+	w.doc = p
+	if len(p) > squeezeFrom && x.State != flow.StateOpen { // an open one will be written again
+		p = squeeze(w.chunks.enc, p[1:])
 	}
-	if x.State == flow.StateOpen { // it will be written again: not worth the work
-		p = append([]byte{0}, p...)
-	} else {
-		p = squeeze(w.chunks.enc, p)
-	}
-	_, err = w.db.exec("INSERT OR REPLACE INTO detail VALUES(?,?)", x.ID, p)
+	_, err := w.db.exec("INSERT OR REPLACE INTO detail VALUES(?,?)", x.ID, p)
 	return err
 }
 

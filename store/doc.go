@@ -12,63 +12,6 @@ import (
 	"trace/flow"
 )
 
-// doc is what detail.doc holds of an exchange, as JSON, compressed once the
-// exchange has ended.
-type doc struct {
-	Request      *docPart  `json:"request,omitempty"`
-	Response     *docPart  `json:"response,omitempty"`
-	RequestEnded int64     `json:"request_ended,omitempty"`
-	Responded    int64     `json:"responded,omitempty"`
-	FirstEvent   int64     `json:"first_event,omitempty"`
-	DNS          *flow.DNS `json:"dns,omitempty"`
-	Marks        []docNote `json:"marks,omitempty"`
-
-	Tally []flow.Tally `json:"tally,omitempty"`
-}
-
-type docPart struct {
-	Head          *docHead  `json:"head,omitempty"`
-	Body          *docBody  `json:"body,omitempty"`
-	Withheld      bool      `json:"withheld,omitempty"`
-	Informational []docHead `json:"informational,omitempty"`
-	ContentType   string    `json:"type,omitempty"`
-}
-
-type docHead struct {
-	Method    string      `json:"method,omitempty"`
-	Target    string      `json:"target,omitempty"`
-	Scheme    string      `json:"scheme,omitempty"`
-	Host      string      `json:"host,omitempty"`
-	Port      int         `json:"port,omitempty"`
-	Path      string      `json:"path,omitempty"`
-	Status    int         `json:"status,omitempty"`
-	Reason    string      `json:"reason,omitempty"`
-	Version   string      `json:"version,omitempty"`
-	Fields    [][2]string `json:"fields,omitempty"`
-	Streaming bool        `json:"streaming,omitempty"`
-	Authority string      `json:"authority,omitempty"`
-	Framing   string      `json:"framing,omitempty"`
-	Protocol  string      `json:"protocol,omitempty"`
-	Stream    int64       `json:"stream,omitempty"`
-}
-
-type docBody struct {
-	Size      int64       `json:"size"`
-	Sum       []byte      `json:"sum,omitempty"`
-	Encoding  string      `json:"encoding,omitempty"`
-	Decoded   int64       `json:"decoded"`
-	Kept      int64       `json:"kept"`
-	Truncated bool        `json:"truncated,omitempty"`
-	Cut       bool        `json:"cut,omitempty"`
-	Events    int64       `json:"events,omitempty"`
-	Trailers  [][2]string `json:"trailers,omitempty"`
-}
-
-type docNote struct {
-	At    int64       `json:"at"`
-	Error *flow.Error `json:"error"`
-}
-
 // armour makes any bytes fit for a JSON string: header fields need not be
 // UTF-8, and what was on the wire must come back.
 func armour(s string) string {
@@ -89,73 +32,9 @@ func unarmour(s string) string {
 	return string(p)
 }
 
-func toFields(fs []flow.Field) [][2]string {
-	var ps [][2]string
-	for _, f := range fs {
-		ps = append(ps, [2]string{armour(f.Name), armour(f.Value)})
-	}
-	return ps
-}
-
-func fromFields(ps [][2]string) []flow.Field {
-	var fs []flow.Field
-	for _, p := range ps {
-		fs = append(fs, flow.Field{Name: unarmour(p[0]), Value: unarmour(p[1])})
-	}
-	return fs
-}
-
-func toHead(h *flow.Head) docHead {
-	return docHead{armour(h.Method), armour(h.Target), armour(h.Scheme), armour(h.Host), h.Port, armour(h.Path),
-		h.Status, armour(h.Reason), h.Version, toFields(h.Fields), h.Streaming,
-		armour(h.Authority), h.Framing, armour(h.Protocol), h.Stream}
-}
-
-func (h *docHead) head() *flow.Head {
-	return &flow.Head{Method: unarmour(h.Method), Target: unarmour(h.Target), Scheme: unarmour(h.Scheme), Host: unarmour(h.Host),
-		Port: h.Port, Path: unarmour(h.Path), Status: h.Status, Reason: unarmour(h.Reason), Version: h.Version,
-		Fields: fromFields(h.Fields), Streaming: h.Streaming,
-		Authority: unarmour(h.Authority), Framing: h.Framing, Protocol: unarmour(h.Protocol), Stream: h.Stream}
-}
-
-func toPart(p *flow.Part) *docPart {
-	if p == nil {
-		return nil
-	}
-	d := &docPart{Withheld: p.Withheld, ContentType: armour(p.ContentType)}
-	if p.Head != nil {
-		h := toHead(p.Head)
-		d.Head = &h
-	}
-	for _, h := range p.Informational {
-		d.Informational = append(d.Informational, toHead(h))
-	}
-	if b := p.Body; b != nil {
-		d.Body = &docBody{b.Size, nil, b.Encoding, b.Decoded, b.Kept, b.Truncated, b.Cut, b.Events, toFields(b.Trailers)}
-		if !p.Withheld { // the hash of a changed body would let its secret be guessed
-			d.Body.Sum = b.SHA256[:]
-		}
-	}
-	return d
-}
-
-func (d *docPart) part() *flow.Part {
-	if d == nil {
-		return nil
-	}
-	p := &flow.Part{Withheld: d.Withheld, ContentType: unarmour(d.ContentType)}
-	if d.Head != nil {
-		p.Head = d.Head.head()
-	}
-	for i := range d.Informational {
-		p.Informational = append(p.Informational, d.Informational[i].head())
-	}
-	if b := d.Body; b != nil {
-		p.Body = &flow.Ended{Size: b.Size, Encoding: b.Encoding, Decoded: b.Decoded, Kept: b.Kept,
-			Truncated: b.Truncated, Cut: b.Cut, Events: b.Events, Trailers: fromFields(b.Trailers)}
-		copy(p.Body.SHA256[:], b.Sum)
-	}
-	return p
+type docNote struct {
+	At    int64       `json:"at"`
+	Error *flow.Error `json:"error"`
 }
 
 func toNotes(ns []flow.Note) []docNote {
@@ -174,29 +53,6 @@ func fromNotes(ds []docNote) []flow.Note {
 		}
 	}
 	return ns
-}
-
-// encodeDoc writes the part of x that no column holds.
-func encodeDoc(x *flow.Exchange) ([]byte, error) {
-	var tally []flow.Tally
-	if x.Tally != [2]flow.Tally{} {
-		tally = x.Tally[:]
-	}
-	return json.Marshal(&doc{toPart(x.Request), toPart(x.Response), micros(x.RequestEnded), micros(x.Responded),
-		micros(x.FirstEvent), x.DNS, toNotes(x.Marks), tally})
-}
-
-// decodeDoc fills x from its document.
-func decodeDoc(p []byte, x *flow.Exchange) error {
-	var d doc
-	if err := json.Unmarshal(p, &d); err != nil {
-		return err
-	}
-	x.Request, x.Response = d.Request.part(), d.Response.part()
-	x.RequestEnded, x.Responded, x.FirstEvent = fromMicros(d.RequestEnded), fromMicros(d.Responded), fromMicros(d.FirstEvent)
-	x.DNS, x.Marks = d.DNS, fromNotes(d.Marks)
-	copy(x.Tally[:], d.Tally)
-	return nil
 }
 
 // connDoc is what conn.facts holds.

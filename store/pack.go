@@ -203,11 +203,20 @@ func shiftSpans(spans []span, from, d int64) []span {
 	return out
 }
 
+// The first byte of a blob says how the rest is to be read.
+const (
+	plainBlob = 0
+	zstdBlob  = 1
+)
+
+// squeezeFrom is the size from which compressing a document is worth its time.
+const squeezeFrom = 1 << 10
+
 // squeeze compresses a small blob where that helps. Its first byte tells.
 func squeeze(enc *zstd.Encoder, p []byte) []byte {
-	out := enc.EncodeAll(p, append(make([]byte, 0, len(p)/2+64), 1))
+	out := enc.EncodeAll(p, append(make([]byte, 0, len(p)/2+64), zstdBlob))
 	if len(out) > len(p) {
-		return append([]byte{0}, p...)
+		return append([]byte{plainBlob}, p...)
 	}
 	return out
 }
@@ -224,9 +233,9 @@ func unsqueeze(dec *zstd.Decoder, p []byte) ([]byte, error) {
 	switch {
 	case len(p) == 0:
 		return nil, nil
-	case p[0] == 0:
+	case p[0] == plainBlob:
 		return p[1:], nil
-	case p[0] == 1:
+	case p[0] == zstdBlob:
 		return dec.DecodeAll(p[1:], nil)
 	}
 	return nil, fmt.Errorf("blob of unknown form %d", p[0])

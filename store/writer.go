@@ -30,8 +30,9 @@ type writer struct {
 	whole int   // bytes of bodies gathered in memory
 	slow  map[*live]bool
 	ops   ops
-	rev   int64 // number of the last burst
-	base  int64 // chunks below it are committed
+	doc   []byte // used again for each document
+	rev   int64  // number of the last burst
+	base  int64  // chunks below it are committed
 
 	failing error     // why recording stands still
 	stopped time.Time // since when
