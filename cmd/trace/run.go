@@ -404,37 +404,6 @@ func count(n int64, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
-// A jsonlWriter follows the store and writes the live event log.
-type jsonlWriter struct {
-	file *os.File
-	r    *store.Reader
-	done chan error
-}
-
-func newJSONLWriter(path string, s *store.Store) (*jsonlWriter, error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	r, err := s.Reader()
-	if err != nil {
-		f.Close()
-		return nil, err
-	}
-	w := &jsonlWriter{f, r, make(chan error, 1)}
-	go func() { w.done <- followJSONL(context.Background(), r, f) }()
-	return w, nil
-}
-
-// close waits until the session's end has been written.
-func (w *jsonlWriter) close() error {
-	err := errors.Join(<-w.done, w.r.Close(), w.file.Close())
-	if err != nil {
-		return fmt.Errorf("write %s: %w", w.file.Name(), err)
-	}
-	return nil
-}
-
 // A logger writes trace's own diagnostics, a line each.
 type logger struct {
 	mu sync.Mutex
