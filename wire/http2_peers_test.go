@@ -15,8 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/net/http2"
-
 	"trace/flow"
 	"trace/wire"
 )
@@ -27,6 +25,25 @@ type tappedConn struct {
 	side flow.Side
 	tap  *tap
 }
+
+// A oneConn is a listener that has one connection to give.
+type oneConn struct {
+	conn   net.Conn
+	once   sync.Once
+	closed chan struct{}
+}
+
+func (l *oneConn) Accept() (conn net.Conn, err error) {
+	l.once.Do(func() { conn = l.conn })
+	if conn == nil {
+		<-l.closed
+		return nil, net.ErrClosed
+	}
+	return conn, nil
+}
+
+func (l *oneConn) Close() error   { close(l.closed); return nil }
+func (l *oneConn) Addr() net.Addr { return l.conn.LocalAddr() }
 
 // A tap is what mitm makes of a decoder: safe for concurrent use.
 type tap struct {
@@ -210,11 +227,21 @@ func (b *both) converse(t *testing.T, n int) ([]flow.Event, *script) {
 	tap := &tap{passed: newScript()}
 	tap.passed.conn.Child.ALPN = "h2"
 	tap.d = &wire.Decoder{Conn: &flow.Conn{Decrypted: true, Child: flow.TLS{ALPN: "h2"}}, Emit: tap.add}
+	var protocols http.Protocols
+	protocols.SetUnencryptedHTTP2(true)
 	var done sync.WaitGroup
+	l := &oneConn{conn: tappedConn{server, flow.Server, tap}, closed: make(chan struct{})}
+	srv := &http.Server{Handler: b, Protocols: &protocols, HTTP2: &http.HTTP2Config{MaxConcurrentStreams: 1000}}
 	done.Go(func() {
-		(&http2.Server{MaxConcurrentStreams: 1000}).ServeConn(tappedConn{server, flow.Server, tap}, &http2.ServeConnOpts{Handler: b})
+		if err := srv.Serve(l); err != http.ErrServerClosed {
+			t.Error(err)
+		}
 	})
-	conn, err := new(http2.Transport).NewClientConn(tappedConn{client, flow.Client, tap})
+	transport := &http.Transport{Protocols: &protocols, HTTP2: &http.HTTP2Config{StrictMaxConcurrentRequests: true},
+		DialContext: func(context.Context, string, string) (net.Conn, error) {
+			return tappedConn{client, flow.Client, tap}, nil
+		}}
+	conn, err := transport.NewClientConn(context.Background(), "http", "h.test:80")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -231,13 +258,18 @@ func (b *both) converse(t *testing.T, n int) ([]flow.Event, *script) {
 	if err := conn.Close(); err != nil {
 		t.Error(err)
 	}
+	if err := srv.Close(); err != nil {
+		t.Error(err)
+	}
 	done.Wait()
+	tap.mu.Lock() // the ends of the connection are closed once more, later
+	defer tap.mu.Unlock()
 	tap.d.Close(time.Now())
 	return tap.events, tap.passed
 }
 
 // call sends one request and reads its answer.
-func call(t *testing.T, conn *http2.ClientConn, path, kind string) {
+func call(t *testing.T, conn *http.ClientConn, path, kind string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	content := randomBytes(path + "?")
@@ -247,7 +279,7 @@ func call(t *testing.T, conn *http2.ClientConn, path, kind string) {
 		defer w.Close()
 		body = r
 	}
-	r, err := http.NewRequestWithContext(ctx, "POST", "https://h.test"+path, body)
+	r, err := http.NewRequestWithContext(ctx, "POST", "http://h.test"+path, body)
 	if err != nil {
 		t.Error(err)
 		return
