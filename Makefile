@@ -1,6 +1,7 @@
 # make demo   builds trace and shows it on a local server
 # make test   everything that continuous integration checks
 # make bench  measures it beside other tools and writes docs/benchmarks.md
+# make soak   runs it under load and faults: minutes, or SOAKTIME=2h
 # CONTRIBUTORS: docs/architecture.md says how the house is built.
 
 GO          ?= go
@@ -9,12 +10,13 @@ PREFIX      ?= $(HOME)/.local
 VERSION     := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS     := -s -w -X main.version=$(VERSION)
 FUZZTIME    ?= 60s
+SOAKTIME    ?= 3m
 
 # The race detector needs cgo and a C compiler; without one the tests run
 # plainly, and say so.
 RACE := $(shell command -v gcc >/dev/null 2>&1 && echo -race)
 
-.PHONY: build test demo bench microbench fuzz lint cover install clean
+.PHONY: build test demo bench microbench fuzz soak random lint cover install clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/trace ./cmd/trace
@@ -44,9 +46,12 @@ fuzz:
 		done; \
 	done
 
+soak: build
+	$(GO) run ./soak -trace bin/trace -time $(SOAKTIME) $(SOAKFLAGS)
+
 # Thousands of random exchanges again and again; each failure says the seed
 # that repeats it.
-soak:
+random:
 	TRACE_E2E_EXCHANGES=5000 $(GO) test -count 10 -timeout 60m -run '^TestRandom$$' -v ./e2e
 
 cover:

@@ -46,6 +46,7 @@ var mayImport = map[string][]string{
 	"cmd/testreport": {},
 	"cmd/demo":       {},
 	"bench":          {},
+	"soak":           {},
 	"e2e":            {},
 	".":              {},
 }
