@@ -109,12 +109,13 @@ func (x *Exchange) Framing(side Side) string {
 	return part.Head.Framing
 }
 
-// Duration returns how long the exchange took, or 0 while it is open.
+// Duration returns how long the exchange took, or 0 while it is open. It is
+// not negative, even where the clock was set back meanwhile.
 func (x *Exchange) Duration() time.Duration {
 	if x.Ended.IsZero() {
 		return 0
 	}
-	return x.Ended.Sub(x.Started)
+	return max(0, x.Ended.Sub(x.Started))
 }
 
 // Timings are the phases of an exchange with the meaning that HAR 1.2 gives
@@ -139,7 +140,7 @@ func (x *Exchange) Timings() Timings {
 	}
 	sent := x.RequestEnded
 	if !sent.IsZero() {
-		t.Send = sent.Sub(x.Started)
+		t.Send = max(0, sent.Sub(x.Started))
 	}
 	if !x.Responded.IsZero() {
 		if sent.IsZero() || sent.After(x.Responded) {
@@ -151,7 +152,7 @@ func (x *Exchange) Timings() Timings {
 		}
 	}
 	if !x.FirstEvent.IsZero() {
-		t.FirstEvent = x.FirstEvent.Sub(x.Started)
+		t.FirstEvent = max(0, x.FirstEvent.Sub(x.Started))
 	}
 	return t
 }

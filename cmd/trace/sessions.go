@@ -107,7 +107,7 @@ func writeSessions(w *terminal, sessions []flow.Session, now time.Time) error {
 		took, exit := "…", ""
 		switch {
 		case !s.Ended.IsZero():
-			took, exit = tookText(s.Ended.Sub(s.Started)), fmt.Sprint(s.Exit)
+			took, exit = tookText(max(0, s.Ended.Sub(s.Started))), fmt.Sprint(s.Exit)
 		case s.State == "running":
 			took = tookText(max(0, now.Sub(s.Started)))
 		}
