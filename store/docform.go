@@ -222,7 +222,7 @@ func (c *docCoder) string(s *string) {
 }
 
 func (c *docCoder) writeString(s string) {
-	n := uint64(len(s))<<saidBits | saidBytes
+	n := uint64(len(s)) << saidBits // saidBytes
 	if i, ok := docIndex[s]; ok {
 		n = i<<saidBits | saidWord
 	} else if i := c.before(s); i >= 0 {
