@@ -211,7 +211,7 @@ const (
 	CodeReset               = "reset"
 	CodeTruncated           = "truncated"   // ended before its framing said so
 	CodeMalformed           = "malformed"   // not what its protocol allows
-	CodeLimit               = "limit"       // a decoder's limit was hit
+	CodeLimit               = "limit"       // a limit of ours was hit: a decoder's, or of open files
 	CodePanic               = "panic"       // a decoder failed; the bytes went on
 	CodeGap                 = "gap"         // events were not recorded
 	CodeGRPCStatus          = "grpc_status" // a gRPC call ended with a status that is not OK; the exchange itself is complete

@@ -170,6 +170,9 @@ func dialError(addr string, err error) *flow.Error {
 		e.Code = flow.CodeReset
 	case errors.Is(err, syscall.ETIMEDOUT), errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
 		e.Code = flow.CodeTimeout
+	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE): // ours, not the network's
+		e.Where, e.Code = flow.AtCapture, flow.CodeLimit
+		e.Hint = "trace needs a descriptor for each connection: raise the limit of open files (ulimit -n)"
 	default:
 		e.Code = flow.CodeUnreachable
 	}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"sync"
 	"syscall"
@@ -45,6 +46,7 @@ func TestDialFailure(t *testing.T) {
 		{&net.OpError{Op: "dial", Err: syscall.ENETUNREACH}, flow.CodeUnreachable, syscall.ENETUNREACH},
 		{&net.OpError{Op: "dial", Err: syscall.ETIMEDOUT}, flow.CodeTimeout, syscall.ETIMEDOUT},
 		{&net.DNSError{Name: "x.test", IsNotFound: true}, flow.CodeDNS, syscall.EHOSTUNREACH},
+		{&net.OpError{Op: "dial", Err: os.NewSyscallError("socket", syscall.EMFILE)}, flow.CodeLimit, syscall.EMFILE},
 	} {
 		r := newRoad(t, freeAddr(t), func(p *Proxy) {
 			if v.err != nil {
@@ -60,6 +62,9 @@ func TestDialFailure(t *testing.T) {
 		facts, tap := r.wait()
 		if code(facts) != v.code || tap != nil || facts.Opaque != ReasonFailed || facts.Ended.IsZero() {
 			t.Errorf("%s: recorded %+v", v.code, facts)
+		}
+		if ours := facts.Error.Where == flow.AtCapture; ours != (v.code == flow.CodeLimit) {
+			t.Errorf("%s: at %s", v.code, facts.Error.Where)
 		}
 	}
 }
