@@ -33,7 +33,7 @@ var acts = []*act{
 	{name: "full", before: mountSmall, during: fillDisk, judge: judgeFull},
 	{name: "slow", during: slowDown, judge: judgeWhole},
 	{name: "killed", during: kill, judge: judgeKilled},
-	{name: "files", during: limitFiles, judge: judgeWhole},
+	{name: "files", during: limitFiles, judge: judgeFiles},
 	{name: "readers", before: makePipe, says: "took nothing", during: hangReaders, after: wakeReaders, judge: judgeReaders},
 	{name: "memory", env: []string{"GOMEMLIMIT=40MiB"}, judge: judgeMemory},
 }
@@ -269,6 +269,27 @@ func limitFiles(ctx context.Context, p *play) error {
 		p.wrong("the limit was not reached: %v", total)
 	}
 	return nil
+}
+
+// judgeFiles wants a row that says why for each connection that trace refused.
+func judgeFiles(p *play) {
+	judgeWhole(p)
+	said, sample := 0, ""
+	for i := range p.rows {
+		if e := p.rows[i].Error; e != nil && e.Where == "capture" && e.Code == "limit" && strings.Contains(e.Message, "too many open files") {
+			said, sample = said+1, fmt.Sprintf("%+v", *e)
+		}
+	}
+	refused := 0
+	for _, s := range p.client {
+		if s.Outcome == "refused" && s.Kind != kindRefused {
+			refused++
+		}
+	}
+	p.tell("%d connections were refused for want of files, %d rows say so: %s", refused, said, sample)
+	if said < refused {
+		p.wrong("%d connections were refused for want of files, %d rows say so", refused, said)
+	}
 }
 
 // makePipe makes the pipe of --jsonl. It has a reader that never reads.
