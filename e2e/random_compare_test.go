@@ -204,6 +204,9 @@ func (k *comparison) complete(bad complain, p *plan, r row, s *seen) {
 	if r.Response.Status != p.Status {
 		bad("status %d", r.Response.Status)
 	}
+	if secret := p.Req.Secret || p.Resp.Secret && !p.bodyless(); (r.Redacted > 0) != (secret && !k.keep) {
+		bad("%d places redacted", r.Redacted)
+	}
 	k.body(bad, "request", r.Request, &s.Received, p.Req.Secret)
 	k.body(bad, "response", r.Response, &s.Sent, p.Resp.Secret && !p.bodyless())
 	hints := p.Hints
