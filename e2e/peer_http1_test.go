@@ -379,6 +379,11 @@ func (k *peerClient) exchangeH1(c *peerConn, br *bufio.Reader, p *plan) bool {
 		e.Err = "broke off"
 		return false
 	}
+	if p.HalfClose {
+		c.closeWrite()
+		k.readAnswer(h, p, e)
+		return false
+	}
 	return k.readAnswer(h, p, e)
 }
 

@@ -292,13 +292,18 @@ func (c *peerConn) breakOff(how string) {
 	c.Close()
 }
 
-// closeGently ends the connection and lets the other end have all that was
-// sent: it closes once that has closed.
-func (c *peerConn) closeGently() {
+// closeWrite ends what this end sends.
+func (c *peerConn) closeWrite() {
 	if t, ok := c.Conn.(*tls.Conn); ok {
 		t.CloseWrite()
 	}
 	c.raw.CloseWrite()
+}
+
+// closeGently ends the connection and lets the other end have all that was
+// sent: it closes once that has closed.
+func (c *peerConn) closeGently() {
+	c.closeWrite()
 	io.Copy(io.Discard, c.raw)
 	c.raw.Close()
 }

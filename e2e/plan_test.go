@@ -41,6 +41,8 @@ type plan struct {
 	// answers come before the final one.
 	Expect bool `json:",omitempty"`
 	Hints  int  `json:",omitempty"`
+	// HalfClose makes the client of HTTP/1 end its side after the request.
+	HalfClose bool `json:",omitempty"`
 	// Abort says who breaks off ("client", "server") and At after how many
 	// bytes of which message ("request", "response"; at -1: before any of
 	// it), How: "fin", "rst" of a connection, an error code of a stream.

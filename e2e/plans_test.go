@@ -75,8 +75,11 @@ func (g *planner) http1(cp *connPlan) {
 	cp.Proto, cp.Pipelined = "h1", g.chance(6)
 	for range 1 + g.r.IntN(8) {
 		p := g.exchange("h1")
+		if p.HalfClose = p.Abort == nil && g.chance(12); p.HalfClose {
+			p.Expect = false
+		}
 		if cp.Pipelined {
-			p.Abort, p.Expect = nil, false
+			p.Abort, p.Expect, p.HalfClose = nil, false, false
 			if p.Resp.Framing == "close" {
 				p.Resp.Framing = "chunked"
 			}
