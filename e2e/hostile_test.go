@@ -22,9 +22,9 @@ type hostile struct {
 	codes    []string
 }
 
-// maxPeak bounds the memory that trace may take for any of them, in MB. It
-// takes 60 to 90 for an honest page.
-const maxPeak = 400
+// maxPeak bounds the memory that trace may take for any of them, in MB. Most
+// take 30 to 80.
+const maxPeak = 300
 
 // hostileClient sends a file and prints what came back; then it makes an
 // honest request and waits, so that trace can be looked at.
