@@ -31,7 +31,8 @@ type act struct {
 var acts = []*act{
 	{name: "plain"},
 	{name: "full", before: mountSmall, during: fillDisk, judge: judgeFull},
-	{name: "slow", during: slowDown, judge: judgeWhole},
+	{name: "fullend", before: mountSmall, during: fillForGood, judge: judgeFullEnd},
+	{name: "slow", during: slowDown, judge: judgeSlow},
 	{name: "killed", during: kill, judge: judgeKilled},
 	{name: "files", during: limitFiles, judge: judgeFiles},
 	{name: "readers", before: makePipe, says: "took nothing", during: hangReaders, after: wakeReaders, judge: judgeReaders},
@@ -94,24 +95,33 @@ const (
 	saysGoesOn  = "recording goes on"
 )
 
+// fill fills the tmpfs until recording has stopped for the n-th time.
+func (p *play) fill(n int) (undo func() error, err error) {
+	ballast := filepath.Join(filepath.Dir(p.file), "ballast")
+	f, err := os.Create(ballast)
+	if err != nil {
+		return nil, err
+	}
+	undo = func() error { return errors.Join(f.Close(), os.Remove(ballast)) }
+	for end := time.Now().Add(20 * time.Second); p.logged(saysStopped) < n && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if _, err := io.Copy(f, &cycle{}); err != nil && !errors.Is(err, unix.ENOSPC) { // also what was freed meanwhile
+			return undo, err
+		}
+	}
+	p.awaitLog(saysStopped, n)
+	return undo, nil
+}
+
 // fillDisk fills the tmpfs, leaves it full for a while, and empties it again.
 func fillDisk(ctx context.Context, p *play) error {
 	for n := 1; pause(ctx, time.Second); n++ {
 		w := window{from: time.Now(), loses: true}
-		ballast := filepath.Join(filepath.Dir(p.file), "ballast")
-		f, err := os.Create(ballast)
+		undo, err := p.fill(n)
 		if err != nil {
 			return err
 		}
-		for end := time.Now().Add(20 * time.Second); p.logged(saysStopped) < n && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-			if _, err := io.Copy(f, &cycle{}); err != nil && !errors.Is(err, unix.ENOSPC) { // also what was freed meanwhile
-				return err
-			}
-		}
-		p.awaitLog(saysStopped, n)
 		pause(ctx, 2*time.Second)
-		f.Close()
-		if err := os.Remove(ballast); err != nil {
+		if err := undo(); err != nil {
 			return err
 		}
 		p.awaitLog(saysGoesOn, n)
@@ -120,6 +130,26 @@ func fillDisk(ctx context.Context, p *play) error {
 	}
 	p.tell("%d times full, %.1f s in all", len(p.windows), lengthOf(p.windows).Seconds())
 	return nil
+}
+
+// fillForGood fills the tmpfs and leaves it so.
+func fillForGood(ctx context.Context, p *play) error {
+	if _, err := p.fill(1); err != nil {
+		return err
+	}
+	p.windows = append(p.windows, window{from: time.Now().Add(-slack), to: time.Now().Add(time.Hour), loses: true})
+	pause(ctx, time.Hour)
+	return nil
+}
+
+// judgeFullEnd wants a line that says why the record ends.
+func judgeFullEnd(p *play) {
+	if !strings.Contains(p.stderr.String(), "full") {
+		p.wrong("no line says that the disk was full: %q", p.stderr.String())
+	}
+	if len(p.rows) < 10 {
+		p.wrong("%d rows of what was committed", len(p.rows))
+	}
 }
 
 func lengthOf(ws []window) (d time.Duration) {
@@ -160,6 +190,19 @@ func judgeWhole(p *play) {
 // bytes, at 120).
 const walWriteLock = 120
 
+// tooSlow is how long trace waits for a disk before it takes it for broken.
+const tooSlow = 20 * time.Second
+
+// judgeSlow wants a record without gaps, unless the disk was taken for broken.
+func judgeSlow(p *play) {
+	if len(p.windows) == 0 {
+		judgeWhole(p)
+	}
+	if len(p.drops) > len(p.windows) {
+		p.wrong("%d gaps in the record; for so long the disk did not answer %d times", len(p.drops), len(p.windows))
+	}
+}
+
 // slowDown holds the writer's lock of the session, as another process that
 // writes and does not get on.
 func slowDown(ctx context.Context, p *play) error {
@@ -170,6 +213,7 @@ func slowDown(ctx context.Context, p *play) error {
 	defer f.Close()
 	var held time.Duration
 	times := 0
+	holds := []time.Duration{time.Second, 3 * time.Second, 7 * time.Second, tooSlow + 5*time.Second}
 	for pause(ctx, 300*time.Millisecond) {
 		lock := unix.Flock_t{Type: unix.F_WRLCK, Start: walWriteLock, Len: 1}
 		if err := unix.FcntlFlock(f.Fd(), unix.F_SETLK, &lock); errors.Is(err, unix.EAGAIN) {
@@ -180,9 +224,12 @@ func slowDown(ctx context.Context, p *play) error {
 			return err
 		}
 		start := time.Now()
-		pause(ctx, []time.Duration{time.Second, 3 * time.Second, 7 * time.Second}[times%3])
+		pause(ctx, holds[times%len(holds)])
 		held += time.Since(start)
 		times++
+		if time.Since(start) > tooSlow {
+			p.windows = append(p.windows, window{from: start, to: time.Now().Add(2 * time.Second), loses: true})
+		}
 		lock.Type = unix.F_UNLCK
 		if err := unix.FcntlFlock(f.Fd(), unix.F_SETLK, &lock); err != nil {
 			return err

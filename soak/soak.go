@@ -18,6 +18,7 @@
 //   - plain: none.
 //   - full: the session lies on a small tmpfs, which is filled and emptied
 //     again. That needs a mount namespace; the program starts itself in one.
+//   - fullend: the same, but it stays full.
 //   - slow: another process holds the lock under which trace commits, for
 //     seconds. To the writer that is a disk which does not answer. Nothing in
 //     user space can slow down a file system without FUSE, and the control
