@@ -10,38 +10,34 @@ import (
 	"time"
 )
 
-const (
-	delayGoal = 150 * time.Millisecond // of 99 in 100 listeners
-	delayRuns = 100
-)
+// delayRuns is how many listeners are measured.
+const delayRuns = 100
 
-// TestDelay measures how long after listen a listener can be reached from the
-// other side.
-func TestDelay(t *testing.T) {
+// BenchmarkDelay measures how long after listen a listener can be reached from
+// the other side.
+func BenchmarkDelay(b *testing.B) {
 	for _, interval := range []time.Duration{defaultInterval, quietInterval} {
-		t.Run(interval.String(), func(t *testing.T) { testDelay(t, interval) })
+		w := newWorld(b, &Mirror{Interval: interval})
+		b.Run(interval.String()+"/inside to outside", func(b *testing.B) {
+			var all delays
+			for b.Loop() {
+				for range delayRuns {
+					all.reach(w.listenAnywhere())
+				}
+			}
+			all.report(b)
+		})
+		b.Run(interval.String()+"/outside to inside", func(b *testing.B) {
+			var all delays
+			for b.Loop() { // the agent asks one at a time
+				l := foreign(b, serveHost(b, "tcp4", "127.0.0.1:0"))
+				start := time.Now()
+				eventually(b, "reachable inside", func() bool { return w.do("ask %v x", l.Addr()) == "ok x" })
+				all.took = append(all.took, time.Since(start))
+			}
+			all.report(b)
+		})
 	}
-}
-
-func testDelay(t *testing.T, interval time.Duration) {
-	w := newWorld(t, &Mirror{Interval: interval})
-	t.Run("inside to outside", func(t *testing.T) {
-		var all delays
-		for range delayRuns {
-			all.reach(w.listenAnywhere())
-		}
-		all.report(t)
-	})
-	t.Run("outside to inside", func(t *testing.T) {
-		var all delays
-		for range delayRuns / 10 { // the agent asks one at a time
-			l := foreign(t, serveHost(t, "tcp4", "127.0.0.1:0"))
-			start := time.Now()
-			eventually(t, "reachable inside", func() bool { return w.do("ask %v x", l.Addr()) == "ok x" })
-			all.took = append(all.took, time.Since(start))
-		}
-		all.report(t)
-	})
 }
 
 // listenAnywhere has the agent listen on a free port. Tests of other packages
@@ -89,16 +85,13 @@ func (d *delays) reach(addr string) {
 	time.Sleep(7 * time.Millisecond) // in step with nothing else
 }
 
-func (d *delays) report(t *testing.T) {
-	t.Helper()
+func (d *delays) report(b *testing.B) {
+	b.Helper()
 	d.wait.Wait()
 	slices.Sort(d.took)
 	n := len(d.took)
-	p50, p99 := d.took[n/2], d.took[n-1-n/100]
-	t.Logf("%d listeners: p50 %v, p99 %v", n, p50, p99)
-	if p99 > delayGoal {
-		t.Errorf("p99 %v, want at most %v", p99, delayGoal)
-	}
+	b.ReportMetric(float64(d.took[n/2].Microseconds())/1000, "p50-ms")
+	b.ReportMetric(float64(d.took[n-1-n/100].Microseconds())/1000, "p99-ms")
 }
 
 // cpu is the processor time of this process.
