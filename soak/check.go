@@ -292,6 +292,9 @@ func (p *play) report(w io.Writer) {
 	if !p.dead {
 		fmt.Fprintf(w, "    at the end:      %v\n", p.end)
 	}
+	if p.many != "" {
+		fmt.Fprintf(w, "    descriptors:     %s\n", p.many)
+	}
 	for _, line := range p.notes {
 		fmt.Fprintf(w, "    %s\n", line)
 	}

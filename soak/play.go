@@ -35,6 +35,7 @@ type play struct {
 	tail   *exec.Cmd    // a follower
 
 	base, top, end sizes
+	many           string // what the descriptors were when there were many
 	windows        []window
 	client         []*seen
 	rows           []row

@@ -47,6 +47,33 @@ func fdsOf(pid int) int {
 	return len(entries)
 }
 
+// manyFDs are more descriptors than the load needs.
+const manyFDs = 100
+
+// whatFDs says what the descriptors of a process are, by kind.
+func whatFDs(pid int) string {
+	kinds := map[string]int{}
+	dir := filepath.Join("/proc", strconv.Itoa(pid), "fd")
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		name, err := os.Readlink(filepath.Join(dir, e.Name()))
+		if err != nil {
+			continue
+		}
+		kind, _, _ := strings.Cut(name, ":")
+		if strings.HasPrefix(kind, "/") {
+			kind = strings.Map(func(r rune) rune {
+				if r >= '0' && r <= '9' {
+					return -1
+				}
+				return r
+			}, kind)
+		}
+		kinds[kind]++
+	}
+	return fmt.Sprint(kinds)
+}
+
 func (s sizes) String() string {
 	return fmt.Sprintf("%5.1f MB %4d fds %3d threads", float64(s.rss)/1e6, s.fds, s.threads)
 }
@@ -58,6 +85,9 @@ func (p *play) watch(ctx context.Context) {
 	for {
 		s := sizesOf(p.cmd.Process.Pid)
 		p.top.rss, p.top.hwm = max(p.top.rss, s.rss), max(p.top.hwm, s.hwm)
+		if s.fds > manyFDs && s.fds > p.top.fds {
+			p.many = whatFDs(p.cmd.Process.Pid)
+		}
 		p.top.fds, p.top.threads = max(p.top.fds, s.fds), max(p.top.threads, s.threads)
 		select {
 		case <-tick.C:
