@@ -13,7 +13,6 @@ import (
 	"strings"
 	"time"
 
-	keystore "github.com/pavlo-v-chernykh/keystore-go/v4"
 	"software.sslmate.com/src/go-pkcs12"
 )
 
@@ -128,36 +127,12 @@ func (r rooted) glob(pattern string) []string {
 // addToStore returns a keystore with our CA among its certificates.
 func (b *builder) addToStore(data []byte) ([]byte, error) {
 	switch {
-	case bytes.HasPrefix(data, []byte{0xfe, 0xed, 0xfe, 0xed}):
-		return b.addToJKS(data)
+	case bytes.HasPrefix(data, jksMagic):
+		return addToJKS(data, b.ca.Raw, time.Now())
 	case bytes.HasPrefix(data, []byte{0x30}):
 		return b.addToPKCS12(data)
 	}
 	return nil, errors.New("a keystore of unknown type")
-}
-
-func (b *builder) addToJKS(data []byte) ([]byte, error) {
-	ks := keystore.New(keystore.WithOrderedAliases(), keystore.WithCaseExactAliases())
-	if err := ks.Load(bytes.NewReader(data), []byte(storePassword)); err != nil {
-		return nil, fmt.Errorf("read keystore: %w", err)
-	}
-	alias := "trace"
-	for n := 2; ks.IsTrustedCertificateEntry(alias) || ks.IsPrivateKeyEntry(alias); n++ {
-		alias = "trace-" + strconv.Itoa(n)
-	}
-	err := ks.SetTrustedCertificateEntry(alias, keystore.TrustedCertificateEntry{
-		CreationTime: time.Now(),
-		Certificate:  keystore.Certificate{Type: "X.509", Content: b.ca.Raw},
-	})
-	if err != nil {
-		return nil, fmt.Errorf("add to keystore: %w", err)
-	}
-	var out bytes.Buffer
-	out.Grow(len(data) + 2048)
-	if err := ks.Store(&out, []byte(storePassword)); err != nil {
-		return nil, fmt.Errorf("write keystore: %w", err)
-	}
-	return out.Bytes(), nil
 }
 
 // addToPKCS12 serves stores without a password. Others are of no use as a
