@@ -198,6 +198,9 @@ func TestClose(t *testing.T) {
 // TestNoDiag: a side that cannot be looked at is an error of Start.
 func TestNoDiag(t *testing.T) {
 	w := prepare(t, &Mirror{}, "agent")
+	if err := w.ns.Go(); err != nil { // before, others make sockets too
+		t.Fatal(err)
+	}
 	unix.Kill(w.ns.HelperPID(), unix.SIGKILL)
 	<-w.ns.HelperDone()
 	err := w.m.Start(t.Context())

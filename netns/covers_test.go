@@ -41,12 +41,14 @@ func hostTree(t *testing.T) string {
 func TestCovers(t *testing.T) {
 	everywhere(t, func(t *testing.T, kind DeviceKind) {
 		for _, place := range []string{"state", ""} {
-			t.Run("over "+place, func(t *testing.T) { testCovers(t, kind, place) })
+			t.Run("over "+place, func(t *testing.T) { testCovers(t, kind, place, false) })
+			t.Run("copy over "+place, func(t *testing.T) { testCovers(t, kind, place, true) })
 		}
 	})
 }
 
-func testCovers(t *testing.T, kind DeviceKind, place string) {
+// testCovers covers files and a tree, which is copied where something of it is to be left out.
+func testCovers(t *testing.T, kind DeviceKind, place string, omit bool) {
 	dir := hostTree(t)
 	in := func(name string) string { return filepath.Join(dir, name) }
 	l, err := net.Listen("unix", in("socket"))
@@ -69,7 +71,10 @@ func testCovers(t *testing.T, kind DeviceKind, place string) {
 		}
 	}
 	c.Covers.Trees = []Tree{{Target: in("linked"), Add: map[string][]byte{"bundle": []byte("our bundle\n"), "ours.pem": []byte("ours\n")},
-		Link: map[string]string{"ours.0": "ours.pem"}, Omit: []string{"omitted"}, Required: true}}
+		Link: map[string]string{"ours.0": "ours.pem"}, Required: true}}
+	if omit {
+		c.Covers.Trees[0].Omit = []string{"omitted"}
+	}
 	c.Covers.Files = append(c.Covers.Files,
 		File{Target: in("store/java/cacerts"), Data: []byte("our cacerts\n"), Required: true},
 		File{Target: in("dangling"), Data: []byte("our resolv.conf\n"), Required: true},
@@ -86,6 +91,9 @@ func testCovers(t *testing.T, kind DeviceKind, place string) {
 	w.Close()
 	got := readAll(r)
 	want := "our bundle\nour cacerts\noutsideours\nour resolv.conf\nour hosts\noutsideoutside300000\nmasked\n"
+	if !omit {
+		want = strings.Replace(want, "masked", "omitted is there\nmasked", 1)
+	}
 	if place != "" {
 		want += "extra\n"
 	}

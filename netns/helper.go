@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	helperLinger  = 200 * time.Millisecond // the helper outlives the parent by this, once there is a target
+	helperLinger  = 200 * time.Millisecond // the helper outlives the parent by this
 	helperDialing = 10 * time.Second       // for a listener inside whose backlog is full
 	helperAtOnce  = 64                     // requests being worked on
 	helperSettles = 300 * time.Millisecond // after go it gives back what starting took
@@ -23,47 +23,49 @@ const (
 // helper is the third stage.
 type helper struct {
 	control int
-	stays   bool
 	slots   chan struct{}
 
 	mu sync.Mutex // one reply at a time
 }
 
+func newHelper(control int) *helper {
+	return &helper{control: control, slots: make(chan struct{}, helperAtOnce)}
+}
+
 func runHelper(control int) int {
-	debug.SetGCPercent(20)
+	h := newHelper(control)
 	os.WriteFile("/proc/self/comm", []byte(stageChild), 0) // instead of "exe", for ps and for the doctor's reader
-	h := &helper{control: control, slots: make(chan struct{}, helperAtOnce)}
 	for {
 		var r request
-		fds, err := receivePacket(control, &r, 0)
+		fds, err := receivePacket(control, &r, 0, 0)
 		if err != nil {
 			break // the parent ended or let go of us
 		}
 		closeAll(fds)
-		if r.Op == opStay {
-			h.stays = true
+		if r.Op == opStarted {
 			time.AfterFunc(helperSettles, settle) // now the command starts, and the processor is its
 			continue
 		}
 		h.slots <- struct{}{}
-		go h.serve(r)
+		go func() {
+			defer func() { <-h.slots }()
+			h.serve(r)
+		}()
 	}
-	if h.stays {
-		sever()
-		<-time.After(helperLinger)
-	}
+	sever()
+	<-time.After(helperLinger)
 	return 0
 }
 
 // settle makes the helper small.
 func settle() {
+	debug.SetGCPercent(20)
 	trim() // what cannot be given back is kept
 	debug.FreeOSMemory()
 }
 
 // serve answers one request. It ends with the process at the latest.
 func (h *helper) serve(r request) {
-	defer func() { <-h.slots }()
 	var err error
 	switch r.Op {
 	case opListen:

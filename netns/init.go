@@ -12,16 +12,14 @@ import (
 
 // builder is the init stage: it has all capabilities in its own namespaces and nothing yet runs there but itself.
 type builder struct {
-	control   int
-	setup     setup
-	ready     ready
-	out       []int // descriptors that go with ready, in its order
-	device    int
-	helper    int // the parent's end of the helper's socket
-	helperPID int
-	forked    chan error // one word when these two are set
-	link      *link
-	notes     []noteMessage
+	control int
+	setup   setup
+	ready   ready
+	out     []int // descriptors that go with ready, in its order
+	device  int
+	helper  [2]int // the helper's socket: the parent's end, and its own
+	link    *link
+	notes   []noteMessage
 }
 
 // A stage that ended without having been able to say why exits with one of these.
@@ -31,7 +29,7 @@ const (
 )
 
 func runInit(control int) int {
-	b := &builder{control: control, device: -1, helper: -1}
+	b := &builder{control: control, device: -1}
 	if _, err := receivePayload(control, &b.setup); err != nil {
 		return b.fail("init", err)
 	}
@@ -41,37 +39,47 @@ func runInit(control int) int {
 	}{
 		{"lo", b.loopback}, {"device", b.makeDevice}, {"offload", b.setOffload}, {"address", b.addAddress},
 		{"ipv6", b.addAddress6}, {"route", b.addRoutes}, {"sysctl", b.writeSysctls}, {"dns-sockets", b.bindDNS},
-		{"mounts", b.mount}, {"helper", b.awaitHelper},
+		{"mounts", b.mount},
 	}
 	for _, s := range steps {
 		began := time.Now()
 		if err := s.run(); err != nil {
 			return b.fail(s.name, err)
 		}
-		if s.name == "device" {
-			// An execve of this binary takes as long as all other steps together: let it run beside them.
-			b.forked = make(chan error, 1)
-			go b.forkHelper()
-		}
 		if err := sendPacket(control, report{Step: s.name, Took: time.Since(began)}); err != nil {
 			return exitStage // the parent is gone
 		}
 	}
 	b.awaitAddress6()
-	b.ready.HelperPID = b.helperPID
-	b.ready.NetNS = nsInode("thread-self", "net")
-	b.ready.UserNS = nsInode("thread-self", "user")
-	fds := append([]int{b.device, b.helper}, b.out...)
-	if err := sendPacket(control, report{Step: "ready", Notes: b.notes, Ready: &b.ready}, fds...); err != nil {
+	if err := b.present(); err != nil {
 		return b.fail("ready", err)
 	}
-	closeAll(fds) // or the helper would never see the end of its socket
+	// The execve of this binary takes as long as all other steps together. So it runs beside what the parent does now, and this
+	// process makes its sockets until then.
+	if err := b.forkHelper(); err != nil {
+		return b.fail("helper", err)
+	}
+	b.serve()
 	return b.execute()
 }
 
+// present hands over what was built.
+func (b *builder) present() (err error) {
+	if b.helper, err = unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0); err != nil {
+		return os.NewSyscallError("socketpair", err)
+	}
+	b.ready.NetNS = nsInode("thread-self", "net")
+	b.ready.UserNS = nsInode("thread-self", "user")
+	fds := append([]int{b.device, b.helper[0]}, b.out...)
+	if err := sendPacket(b.control, report{Step: "ready", Notes: b.notes, Ready: &b.ready}, fds...); err != nil {
+		return err
+	}
+	closeAll(fds[1:]) // or the helper would never see the end of its socket
+	return nil
+}
+
 func (b *builder) fail(step string, err error) int {
-	b.awaitHelper() // the parent has to know its pid
-	sendPacket(b.control, report{Step: step, Fault: newFault(err), Notes: b.notes, PID: b.helperPID})
+	sendPacket(b.control, report{Step: step, Fault: newFault(err), Notes: b.notes})
 	return exitStage
 }
 
@@ -81,22 +89,40 @@ func (b *builder) note(step, object string, err error) {
 	}
 }
 
-// forkHelper starts the helper as our sibling.
-func (b *builder) forkHelper() {
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+// forkHelper starts the helper as our sibling and says so. Its duplicate of the device is the only one left here.
+func (b *builder) forkHelper() error {
+	began := time.Now()
+	pid, err := b.execHelper(b.helper[1])
+	unix.Close(b.device)
 	if err != nil {
-		b.forked <- os.NewSyscallError("socketpair", err)
-		return
+		return fmt.Errorf("fork: %w", err)
 	}
-	defer unix.Close(pair[1])
-	pid, err := b.execHelper(pair[1])
-	if err != nil {
-		unix.Close(pair[0])
-		b.forked <- fmt.Errorf("fork: %w", err)
-		return
+	return sendPacket(b.control, report{Step: "helper", Took: time.Since(began), PID: pid})
+}
+
+// serve answers requests beside the helper, which is still starting, until the parent says go or ends. No request is left
+// half done, and none that the helper has taken is waited for.
+func (b *builder) serve() {
+	h := newHelper(b.helper[1])
+	for {
+		fds := []unix.PollFd{{Fd: int32(b.control), Events: unix.POLLIN}, {Fd: int32(h.control), Events: unix.POLLIN}}
+		_, err := unix.Poll(fds, -1)
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err != nil || fds[0].Revents != 0:
+			return
+		}
+		var r request
+		got, err := receivePacket(h.control, &r, 0, unix.MSG_DONTWAIT)
+		switch {
+		case err == nil:
+			closeAll(got)
+			h.serve(r)
+		case !isErrno(err, unix.EAGAIN):
+			return // the parent is gone: execute will see that too
+		}
 	}
-	b.helper, b.helperPID = pair[0], pid
-	b.forked <- nil
 }
 
 // execHelper gives the helper its socket and a duplicate of the device. It must hold nothing of the user's: a pipe whose writer it
@@ -110,7 +136,7 @@ func (b *builder) execHelper(control int) (pid int, err error) {
 	n := uintptr(null)
 	attr := &syscall.ProcAttr{
 		Dir:   "/",
-		Env:   stageEnv(3, "GOMAXPROCS=1"),
+		Env:   stageEnv(3, "GOMAXPROCS=1", "GOGC=off"),
 		Files: []uintptr{n, n, n, uintptr(control), uintptr(b.device)},
 		Sys:   &syscall.SysProcAttr{Cloneflags: unix.CLONE_PARENT, Setsid: true},
 	}
@@ -122,16 +148,6 @@ func (b *builder) execHelper(control int) (pid int, err error) {
 		attr.Sys.AmbientCaps = ambient
 	}
 	return syscall.ForkExec(selfExe, []string{stageChild}, attr)
-}
-
-// awaitHelper is done when the helper's fork is, once.
-func (b *builder) awaitHelper() error {
-	if b.forked == nil {
-		return nil
-	}
-	err := <-b.forked
-	b.forked = nil
-	return err
 }
 
 // execute waits for the parent's go and becomes the target.

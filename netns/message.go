@@ -67,7 +67,7 @@ type report struct {
 	Took  time.Duration
 	Fault *fault
 	Notes []noteMessage
-	PID   int // of the helper, beside a Fault
+	PID   int // of the helper, with its step
 	Ready *ready
 }
 
@@ -78,8 +78,7 @@ type noteMessage struct {
 
 // ready describes the descriptors that come with it.
 type ready struct {
-	Device        Device // without File
-	HelperPID     int
+	Device        Device       // without File
 	DNS           []netip.Addr // two descriptors each, UDP and TCP
 	NetNS, UserNS uint64       // inode numbers
 }
@@ -87,7 +86,7 @@ type ready struct {
 // request asks the helper for a socket.
 type request struct {
 	ID      uint64
-	Op      string // opListen, opDial, opDiag, opStay
+	Op      string // opListen, opDial, opDiag, opStarted
 	Network string
 	Address string
 }
@@ -96,7 +95,8 @@ const (
 	opListen = "listen"
 	opDial   = "dial"
 	opDiag   = "sock_diag"
-	opStay   = "stay" // from now on outlive the parent a little; no reply
+
+	opStarted = "started" // the command was; no reply
 )
 
 type reply struct {
@@ -155,20 +155,20 @@ func sendPacket(fd int, v any, fds ...int) error {
 	}
 }
 
-// receivePacket reads one packet into v and returns the descriptors beside it, of which there may be up to max. io.EOF is
+// receivePacket reads one packet into v (with the flags of recvmsg(2)) and returns the descriptors beside it, of which there may be up to max. io.EOF is
 // told apart as unix.EPIPE.
-func receivePacket(fd int, v any, max int) ([]int, error) {
+func receivePacket(fd int, v any, max, flags int) ([]int, error) {
 	p := make([]byte, maxMessage)
 	oob := make([]byte, unix.CmsgSpace(4*maxFDs))
 	for {
-		n, oobn, flags, _, err := unix.Recvmsg(fd, p, oob, unix.MSG_CMSG_CLOEXEC)
+		n, oobn, got, _, err := unix.Recvmsg(fd, p, oob, unix.MSG_CMSG_CLOEXEC|flags)
 		if err == unix.EINTR {
 			continue
 		}
 		if err != nil {
 			return nil, os.NewSyscallError("recvmsg", err)
 		}
-		return openPacket(p[:n], oob[:oobn], flags, v, max)
+		return openPacket(p[:n], oob[:oobn], got, v, max)
 	}
 }
 
@@ -272,7 +272,7 @@ func (b *payload) send(c *net.UnixConn, v any) error {
 // receivePayload is the other side of send. The raw part stays mapped for good: init ends soon.
 func receivePayload(fd int, v any) (raw []byte, err error) {
 	var empty struct{}
-	fds, err := receivePacket(fd, &empty, 1)
+	fds, err := receivePacket(fd, &empty, 1, 0)
 	if err != nil {
 		return nil, err
 	}

@@ -53,6 +53,7 @@ func (c *Covers) message(p *payload) coversMessage {
 type mounter struct {
 	covers coversMessage
 	raw    []byte
+	userNS bool
 	note   func(step, object string, err error)
 
 	root     int      // of the tmpfs
@@ -62,7 +63,7 @@ type mounter struct {
 }
 
 func (b *builder) mount() error {
-	m := &mounter{note: b.note, root: -1}
+	m := &mounter{userNS: b.setup.UserNS, note: b.note, root: -1}
 	var err error
 	if m.raw, err = receivePayload(b.control, &m.covers); err != nil {
 		return err
@@ -253,7 +254,9 @@ func (m *mounter) file(f *fileMessage, number string) error {
 	if f.Target != "" && f.Name == "" {
 		if real, ok := m.inTree(f.Target); ok {
 			unix.Unlink(real)
-			return writeFile(unix.AT_FDCWD, real, data, mode)
+			if err := writeFile(unix.AT_FDCWD, real, data, mode); err == nil || isErrno(err, unix.ENOENT) {
+				return err
+			} // else it lies in a directory of another user's, which an overlay does not change
 		}
 	}
 	name := f.Name
@@ -310,8 +313,27 @@ func writeFile(dir int, name string, data []byte, mode fs.FileMode) error {
 
 // cover mounts what is at source over what target leads to.
 func (m *mounter) cover(dir int, source, target string) error {
+	to, err := openTarget(target)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(to)
+	return attach(dir, source, to)
+}
+
+// coverWith moves a mount of ours that has no place yet, and is called name, over what target leads to.
+func (m *mounter) coverWith(mount int, name, target string) error {
+	to, err := openTarget(target)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(to)
+	return moveMount(mount, name, to)
+}
+
+func openTarget(target string) (fd int, err error) {
 	if !filepath.IsAbs(target) {
-		return fmt.Errorf("target %q: %w", target, unix.EINVAL)
+		return -1, fmt.Errorf("target %q: %w", target, unix.EINVAL)
 	}
 	flags := unix.O_PATH | unix.O_CLOEXEC
 	to, err := unix.Open(target, flags, 0)
@@ -320,10 +342,9 @@ func (m *mounter) cover(dir int, source, target string) error {
 		to, err = unix.Open(target, flags|unix.O_NOFOLLOW, 0)
 	}
 	if err != nil {
-		return &os.PathError{Op: "open", Path: target, Err: err}
+		return -1, &os.PathError{Op: "open", Path: target, Err: err}
 	}
-	defer unix.Close(to)
-	return attach(dir, source, to)
+	return to, nil
 }
 
 // attach binds source, with what is mounted in it, over the file or directory that to is open on.
@@ -336,9 +357,13 @@ func attach(dir int, source string, to int) error {
 		return &os.PathError{Op: "open_tree", Path: source, Err: err}
 	}
 	defer unix.Close(from)
-	err = unix.MoveMount(from, "", to, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
+	return moveMount(from, source, to)
+}
+
+func moveMount(from int, name string, to int) error {
+	err := unix.MoveMount(from, "", to, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
 	if err != nil {
-		return &os.PathError{Op: "move_mount", Path: source, Err: err}
+		return &os.PathError{Op: "move_mount", Path: name, Err: err}
 	}
 	return nil
 }

@@ -14,18 +14,21 @@ import (
 
 // Namespace is a place where a command runs or is about to. Its methods may be called from any goroutine, Go and Wait once.
 type Namespace struct {
-	config    Config
-	rights    Rights
-	control   *net.UnixConn
-	pid       int
-	pidfd     int // -1 where the kernel has none
+	config  Config
+	rights  Rights
+	control *net.UnixConn
+	pid     int
+	pidfd   int // -1 where the kernel has none
+	device  *Device
+	dns     []DNSSocket
+	notes   []Note
+	helper  *helperClient
+	netNS   uint64
+	userNS  uint64
+
+	forked    sync.Once // sets these two
 	helperPID int
-	device    *Device
-	dns       []DNSSocket
-	notes     []Note
-	helper    *helperClient
-	netNS     uint64
-	userNS    uint64
+	helperErr error
 
 	done   chan struct{} // closed by the keeper when the process ended
 	status Status        // before done is closed the keeper's
@@ -58,8 +61,34 @@ func (n *Namespace) Rights() Rights { return n.rights }
 // PID is the process id of init and, after Go, of the command.
 func (n *Namespace) PID() int { return n.pid }
 
-// HelperPID is the process id of the helper.
-func (n *Namespace) HelperPID() int { return n.helperPID }
+// HelperPID is the process id of the helper, which starts when Start returns; 0 if it could not be started.
+func (n *Namespace) HelperPID() int {
+	n.awaitHelper()
+	return n.helperPID
+}
+
+// awaitHelper is done when init has forked the helper, which it does at once after saying that all stands.
+func (n *Namespace) awaitHelper() error {
+	n.forked.Do(func() {
+		if n.device == nil {
+			n.helperErr = &StepError{"helper", errEnded} // it did not come to that
+			return
+		}
+		n.control.SetReadDeadline(time.Now().Add(helperPatience))
+		var r report
+		_, err := receiveFrom(n.control, &r, 0)
+		switch {
+		case err != nil:
+			n.helperErr = &StepError{"helper", n.lost(err)}
+			return
+		case r.Fault != nil:
+			n.helperErr = &StepError{r.Step, r.Fault}
+		}
+		n.helperPID = r.PID
+		n.step(r.Step, r.Took, n.helperErr)
+	})
+	return n.helperErr
+}
 
 // NetNS is the inode number of the network namespace, as the links /proc/PID/ns/net show it.
 func (n *Namespace) NetNS() uint64 { return n.netNS }
@@ -73,6 +102,9 @@ const execPatience = 30 * time.Second
 // Go starts the command. It returns when the command runs, or with an *ExecError or *StepError; then nothing of it has run, and
 // Close is all that is left to do.
 func (n *Namespace) Go() error {
+	if err := n.awaitHelper(); err != nil {
+		return err
+	}
 	n.control.SetDeadline(time.Now().Add(execPatience))
 	var p payload
 	c := command{Path: []byte(n.config.Path), Args: toBytes(n.config.Args), Env: toBytes(n.config.Env), Dir: []byte(n.config.Dir), Ignored: ignoredAtStart}
@@ -92,7 +124,7 @@ func (n *Namespace) Go() error {
 	n.mu.Lock()
 	n.started = true
 	n.mu.Unlock()
-	n.helper.stay()
+	n.helper.started()
 	return nil
 }
 
@@ -128,6 +160,9 @@ func (n *Namespace) Close() error {
 	n.closed = true
 	started := n.started
 	n.mu.Unlock()
+	if !started {
+		n.awaitHelper() // whom nobody else could wait for
+	}
 	n.Signal(unix.SIGKILL)
 	n.control.Close()
 	<-n.done
@@ -161,7 +196,7 @@ var (
 	departed   []int
 )
 
-// dismissHelper waits for a helper that was never told to stay, and only for such a one.
+// dismissHelper ends a helper without a command and waits for it; one that had a command ends by itself, a little later.
 func (n *Namespace) dismissHelper(stays bool) {
 	departedMu.Lock()
 	defer departedMu.Unlock()

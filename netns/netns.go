@@ -16,8 +16,8 @@
 // # Theory of operation
 //
 // Three processes run the same binary. The *parent* called Start. It clones *init* into the new namespaces; init makes
-// the loopback and the device, sets addresses, routes, sysctls and mounts, forks the *helper* as its sibling
-// (CLONE_PARENT), passes the device out and waits. On Go it gives up every capability and executes the target in place,
+// the loopback and the device, sets addresses, routes, sysctls and mounts, passes the device out, forks the *helper* as its
+// sibling (CLONE_PARENT) and waits. On Go it gives up every capability and executes the target in place,
 // so the target is the parent's direct child: exit status, signals, job control and the terminal need no forwarding.
 // The helper stays inside to make sockets on request, since a multi-threaded process can enter neither a user nor (without
 // privilege) a network namespace later, while a socket keeps its namespace for life wherever it is passed.
@@ -29,7 +29,7 @@
 //
 // Lifetimes. Init is cloned from a goroutine that keeps its thread until init's process ended: PR_SET_PDEATHSIG fires when the
 // forking thread dies, not the process. The target keeps that death signal, so it does not outlive the parent. The helper
-// has none (Go kills a CLONE_PARENT child that has one); it ends when its socket does, and after Go 200 ms later than that:
+// has none (Go kills a CLONE_PARENT child that has one); it ends 200 ms after its socket does:
 // it holds a duplicate of the device, and whoever closes the last one waits 20-30 ms for the kernel. Until Go every failure ends
 // all processes and nothing of the command has run.
 //
@@ -46,9 +46,10 @@
 //	parent → init    memory file: covers  what to mount
 //	init → parent    report               a step that ended, well or not; not well is the last one
 //	init → parent    report               Ready set; fds: device, helper socket, then UDP and TCP of each DNS address
+//	init → parent    report               the helper's process id
 //	parent → init    memory file: command what to execute: this is "go"
 //	init → parent    report               only if the execve failed; success is the end of the stream
-//	parent → helper  request              fds: none
+//	parent → helper  request              fds: none; until go, init answers what the helper has not taken
 //	helper → parent  reply                same ID; fds: one if it succeeded
 //
 // The target can kill, stop and starve the helper, not speak for it (its socket is in no process of the target). All the

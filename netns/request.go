@@ -75,8 +75,8 @@ func (h *helperClient) read() {
 	}
 }
 
-// stay tells the helper to outlive us by a little. If it does not hear, nothing is lost but milliseconds.
-func (h *helperClient) stay() { h.write(request{Op: opStay}) }
+// started tells the helper that it may become small. If it does not hear, nothing is lost but memory.
+func (h *helperClient) started() { h.write(request{Op: opStarted}) }
 
 func (h *helperClient) write(r request) error {
 	raw, err := h.conn.SyscallConn()

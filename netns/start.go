@@ -31,7 +31,12 @@ func Start(ctx context.Context, cfg *Config) (*Namespace, error) {
 	if err := c.complete(); err != nil {
 		return nil, err
 	}
-	n := &Namespace{config: c, rights: CurrentRights(), done: make(chan struct{}), events: make(chan unix.WaitStatus, 16)}
+	n := takeAhead()
+	if n == nil || c.Stdin != nil || c.Stdout != nil || c.Stderr != nil {
+		n.abandon()
+		n = &Namespace{rights: CurrentRights(), done: make(chan struct{}), events: make(chan unix.WaitStatus, 16)}
+	}
+	n.config = c
 	if err := n.clone(); err != nil {
 		return nil, err
 	}
@@ -118,6 +123,9 @@ func cloneSteps(r Rights) []string {
 // clone starts init. Its steps are one system call: the time is written to the first.
 func (n *Namespace) clone() error {
 	began := time.Now()
+	if n.control != nil {
+		return nil // ahead
+	}
 	attr, err := cloneAttr(n.rights)
 	if err != nil {
 		return &StepError{cloneSteps(n.rights)[0], err}
@@ -258,7 +266,7 @@ func (n *Namespace) procAttr(control int) *syscall.ProcAttr {
 		files = append(files, uintptr(fd))
 	}
 	files = append(files, uintptr(control))
-	return &syscall.ProcAttr{Env: stageEnv(len(files)-1, "GOGC=off"), Files: files}
+	return &syscall.ProcAttr{Env: stageEnv(len(files)-1, "GOGC=off", "GOMAXPROCS=1"), Files: files}
 }
 
 // construct tells init what to build and collects what it built.
@@ -310,7 +318,6 @@ func (n *Namespace) collect() error {
 		if err != nil {
 			return &StepError{"init", n.lost(err)}
 		}
-		n.helperPID = r.PID
 		for _, m := range r.Notes {
 			f := m.Fault
 			n.notes = append(n.notes, Note{m.Step, m.Object, &f})
@@ -348,7 +355,7 @@ func (n *Namespace) take(r *ready, fds []int) error {
 	}
 	d := r.Device
 	d.File = os.NewFile(uintptr(fds[0]), string(d.Kind))
-	n.device, n.netNS, n.userNS, n.helperPID = &d, r.NetNS, r.UserNS, r.HelperPID
+	n.device, n.netNS, n.userNS = &d, r.NetNS, r.UserNS
 	conn, err := unixConn(fds[1])
 	if err != nil {
 		closeAll(fds[2:])

@@ -50,20 +50,40 @@ func (m *mounter) tree(t *treeMessage, name string) error {
 	if err != nil {
 		return &os.PathError{Op: "open", Path: from, Err: err}
 	}
-	if err := c.dir(src, dst, from, 0); err != nil {
+	if err := c.add(dst, t); err != nil {
+		unix.Close(src)
 		return err
 	}
-	if err := c.add(dst, t); err != nil {
+	if err := m.show(c, t, src, dst, name, target); err != nil {
+		return err
+	}
+	m.trees = append(m.trees, target)
+	return nil
+}
+
+// show covers target with what src, which it closes, and dst hold together.
+func (m *mounter) show(c *treeCopy, t *treeMessage, src, dst int, name, target string) error {
+	if len(t.Omit) == 0 {
+		if top, err := m.overlay(src, dst, name); err == nil {
+			unix.Close(src)
+			defer unix.Close(top)
+			if err := c.seal(top); err != nil {
+				return err
+			}
+			return m.coverWith(top, name, target)
+		}
+	}
+	from := t.From
+	if from == "" {
+		from = target
+	}
+	if err := c.dir(src, dst, from, 0); err != nil {
 		return err
 	}
 	if err := c.seal(dst); err != nil {
 		return err
 	}
-	if err := m.cover(m.root, name, target); err != nil {
-		return err
-	}
-	m.trees = append(m.trees, target)
-	return nil
+	return m.cover(m.root, name, target)
 }
 
 // seal makes a directory read-only once everything is in it, which a later File may still be to come.
@@ -71,9 +91,9 @@ func (c *treeCopy) seal(dir int) error {
 	if !c.sealed {
 		return nil
 	}
-	fd, err := unix.FcntlInt(uintptr(dir), unix.F_DUPFD_CLOEXEC, 0)
+	fd, err := unix.Openat(dir, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return os.NewSyscallError("dup", err)
+		return os.NewSyscallError("openat", err)
 	}
 	c.m.seal = append(c.m.seal, fd)
 	return nil

@@ -25,6 +25,9 @@ var version = ""
 
 func main() {
 	netns.Init()
+	if len(os.Args) > 1 && os.Args[1] == "run" {
+		netns.Ahead()
+	}
 	os.Exit(speak(newRootCommand().Execute()))
 }
 

@@ -55,26 +55,28 @@ type road struct {
 	private   string       // empty directory that the child's tmpfs covers, "" for none
 	log       func(format string, args ...any)
 	step      func(doctor.Step)
+	beside    func() // something else to do once the namespace is being built; nil: nothing
 
-	ctx      context.Context
-	cancel   context.CancelFunc
-	ids      atomic.Int64
-	ca       *mitm.Authority
-	names    *dns.Server
-	plan     dns.Plan
-	proxy    *mitm.Proxy
-	out      *egress.Dialer  // nil: from the environment
-	relay    *datagram.Relay // of UDP and ICMP
-	last     *last           // the end of what the child sends
-	running  bool            // the command was started
-	captured string          // what became of packets
-	mirror   *mirror.Mirror  // nil: localhost is the namespace's own
-	who      *attribution    // nil: processes are not named
-	ns       *netns.Namespace
-	wg       *wg.Link
-	far      *tcpstack.Tunnel
-	stack    *tcpstack.Stack
-	serve    sync.WaitGroup // sockets of the name server inside the namespace
+	meanwhile func() // starts what nothing waits for before join; after the first time nothing
+	ctx       context.Context
+	cancel    context.CancelFunc
+	ids       atomic.Int64
+	ca        *mitm.Authority
+	names     *dns.Server
+	plan      dns.Plan
+	proxy     *mitm.Proxy
+	out       *egress.Dialer  // nil: from the environment
+	relay     *datagram.Relay // of UDP and ICMP
+	last      *last           // the end of what the child sends
+	running   bool            // the command was started
+	captured  string          // what became of packets
+	mirror    *mirror.Mirror  // nil: localhost is the namespace's own
+	who       *attribution    // nil: processes are not named
+	ns        *netns.Namespace
+	wg        *wg.Link
+	far       *tcpstack.Tunnel
+	stack     *tcpstack.Stack
+	serve     sync.WaitGroup // sockets of the name server inside the namespace
 
 	// trusted is closed when the trust files are known.
 	trusted  chan struct{}
@@ -87,6 +89,9 @@ type road struct {
 // takes longest.
 func (r *road) build() (err error) {
 	if err := (doctor.Host{}).Processes(); err != nil {
+		if r.beside != nil {
+			r.beside()
+		}
 		return err
 	}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
@@ -102,8 +107,14 @@ func (r *road) build() (err error) {
 	go r.buildTrust()
 	r.buildNames()
 	linked := make(chan error, 1)
-	go func() { linked <- r.buildLink() }()
+	r.meanwhile = sync.OnceFunc(func() {
+		go func() { linked <- r.buildLink() }()
+		if r.beside != nil {
+			go r.beside()
+		}
+	})
 	err = r.buildNamespace()
+	r.meanwhile()
 	if lerr := <-linked; err == nil {
 		err = lerr
 	}
@@ -115,7 +126,6 @@ func (r *road) build() (err error) {
 		return err
 	}
 	r.proxy.Authority = r.ca
-	r.attribute()
 	return nil
 }
 
@@ -221,6 +231,7 @@ func (r *road) buildNamespace() error {
 		Step:      r.namespaceStep,
 	}
 	c.CoversFunc = func() (netns.Covers, error) {
+		r.meanwhile()
 		<-r.trusted
 		if r.trustErr != nil {
 			return netns.Covers{}, r.trustErr
@@ -259,7 +270,6 @@ func (r *road) describe(a addressing) {
 	found("device", "%s (%s, MTU %d)", d.Kind, d.Name, d.MTU)
 	found("offload", "%#x", uint(d.Offload))
 	found("route", "%s, default route", a.v4.Addr())
-	found("helper", "process %d", r.ns.HelperPID())
 	found("mounts", "%d trees, %d files", len(r.files.Trees), len(r.files.Files))
 	if a.v6.IsValid() {
 		found("ipv6", "%s", a.v6.Addr())
@@ -329,13 +339,12 @@ func (r *road) join() (err error) {
 			r.close()
 		}
 	}()
+	var inside sync.WaitGroup // what needs sockets that are made in the namespace
+	defer inside.Wait()
+	inside.Go(r.attribute)
+	inside.Go(func() { r.last.open(r.ctx, r.ns) })
 	if !r.isolated {
-		mirrored := make(chan struct{})
-		go func() {
-			r.openLocalhost()
-			close(mirrored)
-		}()
-		defer func() { <-mirrored }()
+		inside.Go(r.openLocalhost)
 	}
 	d := r.ns.Device()
 	link := tcpstack.Link(r.far)
@@ -436,6 +445,9 @@ func (r *road) datagram(d *tcpstack.Datagram) bool {
 // start lets the command run. A *netns.ExecError says that it cannot.
 func (r *road) start() error {
 	start := time.Now()
+	if pid := r.ns.HelperPID(); pid != 0 && r.step != nil {
+		r.step(doctor.Step{ID: "helper", Found: fmt.Sprintf("process %d", pid)})
+	}
 	err := r.ns.Go()
 	r.running = err == nil
 	return r.told("exec", start, "", err)
@@ -464,6 +476,7 @@ func (r *road) close() {
 	if r.wg != nil {
 		errs = append(errs, r.wg.Close())
 	}
+	r.last.close()
 	if r.ns != nil {
 		errs = append(errs, r.who.close(), r.ns.Close())
 	}

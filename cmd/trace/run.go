@@ -31,6 +31,10 @@ import (
 // took is given back.
 const startSettles = 300 * time.Millisecond
 
+// startMemory bounds what this process takes until then without collecting
+// garbage: to collect it takes as long as to end a short command's run.
+const startMemory = 64 << 20
+
 // exitTrace is our exit code where trace itself failed (as docker's).
 const exitTrace = 125
 
@@ -161,8 +165,12 @@ func (r *run) do() (int, error) {
 		return code, err
 	}
 	mark("command executed")
-	debug.SetGCPercent(gc)
-	slim := time.AfterFunc(startSettles, debug.FreeOSMemory)
+	limit := debug.SetMemoryLimit(startMemory)
+	slim := time.AfterFunc(startSettles, func() {
+		debug.SetGCPercent(gc)
+		debug.SetMemoryLimit(limit)
+		debug.FreeOSMemory()
+	})
 	defer slim.Stop()
 	code, err := r.wait(signals)
 	mark("command ended")
@@ -199,7 +207,7 @@ func (r *run) setUp() error {
 		return err
 	}
 	opened := make(chan error, 1)
-	go func() { opened <- r.open(path) }()
+	r.road.beside = func() { opened <- r.open(path) }
 	err = r.road.build()
 	oerr := <-opened
 	switch {

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"time"
 
+	"trace/netns"
 	"trace/tcpstack"
 )
 
@@ -20,12 +21,27 @@ var lastAddr = netip.MustParseAddrPort("198.19.255.254:9")
 
 // A last is the datagram that follows all of the child's through the link.
 type last struct {
+	conn  *net.UDPConn // sends it; nil: there is none, and nothing is waited for
 	token []byte
 	came  chan struct{}
 }
 
 func newLast() *last {
 	return &last{token: []byte(rand.Text()), came: make(chan struct{}, 1)}
+}
+
+// open makes the socket inside the namespace, before the command may end it
+// all: asking for one later would take as long as all else that ends a run.
+func (l *last) open(ctx context.Context, ns *netns.Namespace) {
+	if conn, err := ns.ListenUDP(ctx, "udp4", "0.0.0.0:0"); err == nil {
+		l.conn = conn
+	}
+}
+
+func (l *last) close() {
+	if l != nil && l.conn != nil {
+		l.conn.Close()
+	}
 }
 
 // takes reports whether d is the last one.
@@ -50,20 +66,15 @@ func (l *last) is(packet []byte) bool {
 // link: a program may send a datagram, hear nothing and end. Packets keep
 // their order up to here, so one of ours that follows them says when.
 func (r *road) settle() {
-	ctx, cancel := context.WithTimeout(context.Background(), settleWait)
-	defer cancel()
-	conn, err := r.ns.ListenUDP(ctx, "udp4", "0.0.0.0:0")
-	if err != nil {
-		return // the helper is gone
+	if r.last.conn == nil {
+		return
 	}
-	defer conn.Close()
-	deadline, _ := ctx.Deadline()
-	conn.SetWriteDeadline(deadline)
-	if _, err := conn.WriteTo(r.last.token, net.UDPAddrFromAddrPort(lastAddr)); err != nil {
+	r.last.conn.SetWriteDeadline(time.Now().Add(settleWait))
+	if _, err := r.last.conn.WriteToUDPAddrPort(r.last.token, lastAddr); err != nil {
 		return
 	}
 	select {
 	case <-r.last.came:
-	case <-ctx.Done():
+	case <-time.After(settleWait):
 	}
 }

@@ -1,0 +1,46 @@
+package netns
+
+import (
+	"errors"
+	"os"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestAhead has Start use what was begun, or end it.
+func TestAhead(t *testing.T) {
+	noMore := watchChildren(t)
+	for _, out := range []*os.File{nil, os.Stderr} {
+		Ahead()
+		Ahead() // does nothing
+		begun := <-ahead.begun
+		ahead.begun <- begun
+		c := config("sh", "-c", "exit 3")
+		c.Stdout = out
+		ns, err := Start(t.Context(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if used := ns.PID() == begun.PID(); used != (out == nil) {
+			t.Errorf("what was begun is used: %v, with a file of its own: %v", used, out != nil)
+		}
+		if err := ns.Go(); err != nil {
+			t.Error(err)
+		}
+		if st, err := ns.Wait(); st.Code != 3 || err != nil {
+			t.Errorf("%v, %v", st, err)
+		}
+		ns.Close()
+	}
+	Ahead()
+	if _, err := Start(t.Context(), &Config{}); !errors.Is(err, unix.EINVAL) {
+		t.Errorf("without a command: %v", err)
+	}
+	if n := takeAhead(); n == nil {
+		t.Error("what was begun is gone")
+	} else {
+		n.Close()
+	}
+	noMore()
+}
