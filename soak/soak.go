@@ -121,9 +121,21 @@ func enclose(args []string) (int, error) {
 		cmd.SysProcAttr.AmbientCaps = []uintptr{unix.CAP_SYS_ADMIN}
 	}
 	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM) // the terminal's reach both
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	defer signal.Stop(signals)
-	err = cmd.Run()
+	if err := cmd.Start(); err != nil {
+		return 1, err
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	for waiting := true; waiting; {
+		select {
+		case <-signals:
+			cmd.Process.Signal(syscall.SIGTERM) // the terminal's reach it twice: no harm
+		case err = <-ended:
+			waiting = false
+		}
+	}
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.Exited() {
 		return exit.ExitCode(), nil
@@ -195,6 +207,9 @@ func (o *options) run(ctx context.Context) (err error) {
 			return err
 		}
 		bad += n
+	}
+	if bad == 0 && ctx.Err() != nil {
+		return errors.Join(errors.New("interrupted; nothing was wrong until then"), os.RemoveAll(o.dir))
 	}
 	if bad > 0 {
 		return fmt.Errorf("%w: %d violations; seed %d, files in %s", errViolated, bad, o.seed, o.dir)
