@@ -288,9 +288,9 @@ func limitFiles(ctx context.Context, p *play) error {
 		return err
 	}
 	total := map[string]int{}
-	for pause(ctx, time.Second) {
+	for pause(ctx, time.Second) { // without load trace has about 28
 		w := window{from: time.Now(), reaches: true}
-		low := unix.Rlimit{Cur: uint64(p.base.fds + 40), Max: was.Max}
+		low := unix.Rlimit{Cur: uint64(max(p.base.fds, 28) + 40), Max: was.Max}
 		if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, &low, nil); err != nil {
 			return err
 		}

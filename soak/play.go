@@ -74,7 +74,7 @@ const endWait = time.Minute
 // play performs an act once.
 func (o *options) play(ctx context.Context, a *act, link string, seed uint64, round int, length time.Duration) (*play, error) {
 	began := time.Now()
-	p := &play{act: a, o: o, link: link, dir: filepath.Join(o.dir, fmt.Sprintf("%03d-%s", round, a.name)), outcomes: map[string]int{}}
+	p := &play{act: a, o: o, link: link, dir: filepath.Join(o.dir, fmt.Sprintf("%03d-%s", round, a.name)), outcomes: map[string]int{}, top: sizes{fds: -1}}
 	p.file, p.log = filepath.Join(p.dir, "sessions", "session.db"), filepath.Join(p.dir, "trace.log")
 	if err := os.MkdirAll(filepath.Join(p.dir, "sessions"), 0o700); err != nil {
 		return nil, err

@@ -39,10 +39,12 @@ func sizesOf(pid int) (s sizes) {
 	return s
 }
 
+// fdsOf returns the number of descriptors of a process, -1 where that is not to
+// be seen: trace does not let its user look into it, only root.
 func fdsOf(pid int) int {
 	entries, err := os.ReadDir(filepath.Join("/proc", strconv.Itoa(pid), "fd"))
 	if err != nil {
-		return 0
+		return -1
 	}
 	return len(entries)
 }
@@ -75,7 +77,11 @@ func whatFDs(pid int) string {
 }
 
 func (s sizes) String() string {
-	return fmt.Sprintf("%5.1f MB %4d fds %3d threads", float64(s.rss)/1e6, s.fds, s.threads)
+	fds := fmt.Sprintf("%4d fds", s.fds)
+	if s.fds < 0 {
+		fds = "fds unknown (needs root)"
+	}
+	return fmt.Sprintf("%5.1f MB %s %3d threads", float64(s.rss)/1e6, fds, s.threads)
 }
 
 // watch notes the most that trace takes, until ctx is done.

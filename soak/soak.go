@@ -45,7 +45,7 @@
 // closed, resident memory, descriptors and threads of trace are back near
 // where they were after a first part of the same load. There is no count of
 // goroutines to be had from outside; each connection of trace holds a
-// descriptor as long as its goroutines run.
+// descriptor as long as its goroutines run. Only root sees the descriptors.
 //
 // Whatever is wrong is printed, with the seed and the directory in which the
 // files of the act were left; the exit status is 1 then.
