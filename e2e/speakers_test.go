@@ -182,7 +182,9 @@ func TestPostgreSQL(t *testing.T) {
 					t.Fatalf("%d rows in %v: %+v", len(rows), time.Since(start), rows)
 				}
 				x := rows[0]
-				if x.Conn.Protocol != "postgres" || x.State != "complete" || x.Error != nil || x.Bytes == nil || x.Bytes.Received < 100000 {
+				// psql leaves without reading the end of TLS, and so may reset.
+				left := x.Error == nil || x.Error.Code == "reset" && x.Error.Where == "client"
+				if x.Conn.Protocol != "postgres" || !left || x.Bytes == nil || x.Bytes.Received < 100000 {
 					t.Errorf("%+v %+v %+v", x.Conn, x.Bytes, x.Error)
 				}
 			})

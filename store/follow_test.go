@@ -156,7 +156,11 @@ func randomRun(s *Store, each func(i int)) {
 	var open []*script
 	conns := int64(0)
 	key := "sk-ant-" + "api03-" + strings.Repeat("x", 40)
-	for i := range 3000 {
+	n := 3000
+	if testing.Short() {
+		n = 1500
+	}
+	for i := range n {
 		each(i)
 		if i%100 == 0 {
 			s.Flush()

@@ -164,6 +164,10 @@ func TestRawShare(t *testing.T) {
 		return b.Bytes()
 	}
 	same := func(p []byte) []byte { return p }
+	turns := 20
+	if testing.Short() {
+		turns = 8
+	}
 	for _, c := range []struct {
 		name string
 		n    int
@@ -177,7 +181,7 @@ func TestRawShare(t *testing.T) {
 			s, _ := create(t, Options{})
 			f := &script{s: s, conn: 1}
 			f.open()
-			for i := range 20 {
+			for i := range turns {
 				f.request("GET", fmt.Sprint("/", i), "", nil)
 				f.response(200, "text/plain", false)
 				body := text(i, c.n)
