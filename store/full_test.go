@@ -50,12 +50,9 @@ func noise(seed, n int) []byte {
 	return p
 }
 
-// TestFullDiskStopsRecordingOnly goes through all of it: the stop, the child
-// that goes on, the gap mark, and the flow that was open meanwhile. The
-// writer's page limit stands for the disk.
-func TestFullDiskStopsRecordingOnly(t *testing.T) {
-	quicken(t)
-	s, path := create(t, Options{})
+// setter returns a function by which the writer of s, just made, runs SQL
+// between two transactions: the connection is its own.
+func setter(s *Store) func(sql string) {
 	limit := make(chan string)
 	s.writer.probe = func(d *db) {
 		select {
@@ -64,10 +61,19 @@ func TestFullDiskStopsRecordingOnly(t *testing.T) {
 		default:
 		}
 	}
-	set := func(sql string) {
+	return func(sql string) {
 		go s.Append(flow.Event{}) // wakes the writer
 		limit <- sql
 	}
+}
+
+// TestFullDiskStopsRecordingOnly goes through all of it: the stop, the child
+// that goes on, the gap mark, and the flow that was open meanwhile. The
+// writer's page limit stands for the disk.
+func TestFullDiskStopsRecordingOnly(t *testing.T) {
+	quicken(t)
+	s, path := create(t, Options{})
+	set := setter(s)
 	slow := &script{s: s, conn: 1}
 	slow.open()
 	slow.request("GET", "/stream", "", nil)

@@ -208,6 +208,7 @@ func TestRawShare(t *testing.T) {
 func TestRawIsPartOfTheRecord(t *testing.T) {
 	quicken(t)
 	s, path := create(t, Options{})
+	set := setter(s)
 	c := &script{s: s, conn: 1}
 	c.open()
 	c.request("GET", "/", "", nil)
@@ -222,9 +223,7 @@ func TestRawIsPartOfTheRecord(t *testing.T) {
 	if pend := len(s.writer.conns[1].open[1].bodies[partRaw].pend); pend > blockBody {
 		t.Errorf("%d bytes in memory", pend)
 	}
-	if err := s.writer.db.script("PRAGMA max_page_count=1"); err != nil {
-		t.Fatal(err)
-	}
+	set("PRAGMA max_page_count=1")
 	c.raw(flow.Server, noise(2, 2*segmentBody))
 	for deadline := time.Now().Add(10 * time.Second); s.Flush() == nil; {
 		if time.Now().After(deadline) {
@@ -233,9 +232,7 @@ func TestRawIsPartOfTheRecord(t *testing.T) {
 		c.raw(flow.Server, noise(3, segmentBody))
 	}
 	c.raw(flow.Server, noise(4, 4*defaultQueue)) // nobody waits
-	if err := s.writer.db.script("PRAGMA max_page_count=1000000"); err != nil {
-		t.Fatal(err)
-	}
+	set("PRAGMA max_page_count=1000000")
 	waitRecording(t, s)
 	c.end(nil)
 	fs := finish(t, s)
