@@ -172,6 +172,7 @@ type Proxy struct {
 	Now func() time.Time
 
 	ids     atomic.Int64
+	active  atomic.Int64
 	refused refusals
 
 	rootsOnce sync.Once
@@ -181,6 +182,8 @@ type Proxy struct {
 // Serve carries one connection and returns when it is over. Cancelling ctx
 // resets both sides.
 func (p *Proxy) Serve(ctx context.Context, in Incoming) {
+	p.active.Add(1)
+	defer p.active.Add(-1)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	c := p.newConn(in)
@@ -188,6 +191,9 @@ func (p *Proxy) Serve(ctx context.Context, in Incoming) {
 		c = c.run(ctx)
 	}
 }
+
+// Active returns how many connections are being carried.
+func (p *Proxy) Active() int { return int(p.active.Load()) }
 
 func (p *Proxy) now() time.Time {
 	if p.Now != nil {

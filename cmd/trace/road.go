@@ -458,6 +458,7 @@ func (r *road) start() error {
 func (r *road) close() {
 	if r.running {
 		r.settle()
+		r.drain()
 	}
 	mirrorErr := r.closeLocalhost()
 	r.cancel()

@@ -78,3 +78,21 @@ func (r *road) settle() {
 	case <-time.After(settleWait):
 	}
 }
+
+// drainWait bounds how long the end of a run waits for connections whose ends
+// have come already, those of the command, to be understood. Others, of what
+// outlives it, are cut off.
+const drainWait = 50 * time.Millisecond
+
+// drain lets connections that the command has closed come to their own end: a
+// client that refuses a certificate is often gone before the refusal is read.
+func (r *road) drain() {
+	if r.proxy == nil {
+		return
+	}
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(drainWait); r.proxy.Active() > 0 && time.Now().Before(end); {
+		<-tick.C
+	}
+}
