@@ -14,8 +14,8 @@ import (
 // what both ends saw.
 func TestRandom(t *testing.T) {
 	runs := []randomRun{
-		{w: world{false, "wireguard", "auto"}, count: 1500, large: 2},
-		{w: world{os.Getuid() == 0, "direct", "auto"}, count: 1500, large: 1, keep: true},
+		{w: world{false, "wireguard", "auto"}, count: 1000, large: 2},
+		{w: world{os.Getuid() == 0, "direct", "auto"}, count: 1000, large: 1, keep: true},
 	}
 	for _, r := range runs {
 		name := r.w.String()
