@@ -206,32 +206,36 @@ func (b *bench) recorded(link string) error {
 // Turns of the conversation, and after which of them the file is looked at.
 const conversationTurns = 300
 
-// conversation measures the disk that a growing conversation takes.
+// conversation measures the disk that a growing conversation takes: while it
+// runs, with the log that SQLite writes ahead, and once it has ended.
 func (b *bench) conversation(link string) error {
 	r, err := b.alone("conversation", link)
 	if err != nil {
 		return err
 	}
-	defer r.stop()
 	var logical int64
 	for _, upTo := range []int{conversationTurns / 3, conversationTurns * 2 / 3, conversationTurns} {
 		a, _, err := r.do(task{Do: "converse", Size: upTo - conversationTurns/3, N: upTo})
 		if err != nil {
+			r.stop()
 			return err
 		}
 		logical += a.Bytes
 		time.Sleep(settle)
-		var size int64
-		for _, suffix := range []string{"", "-wal"} {
-			if info, err := os.Stat(r.session + suffix); err == nil {
-				size += info.Size()
-			}
-		}
-		b.note(fmt.Sprintf("disk after %d turns", upTo), link, "kB", float64(size)/1e3)
-		b.note(fmt.Sprintf("of the %d turns' logical size", upTo), link, "%", 100*float64(size)/float64(logical))
-		if upTo == conversationTurns {
-			b.note("logical size of the conversation", link, "MB", float64(logical)/1e6)
-		}
+		b.note(fmt.Sprintf("disk after %d turns, while it runs", upTo), link, "kB", float64(sizeOf(r.session)+sizeOf(r.session+"-wal"))/1e3)
 	}
+	r.stop()
+	b.note("disk at the end", link, "kB", float64(sizeOf(r.session))/1e3)
+	b.note(fmt.Sprintf("of the %d turns' logical size", conversationTurns), link, "%", 100*float64(sizeOf(r.session))/float64(logical))
+	b.note("logical size of the conversation", link, "MB", float64(logical)/1e6)
 	return nil
+}
+
+// sizeOf returns the size of a file in bytes, 0 if there is none.
+func sizeOf(name string) int64 {
+	info, err := os.Stat(name)
+	if err != nil {
+		return 0
+	}
+	return info.Size()
 }
