@@ -44,10 +44,11 @@ var mayImport = map[string][]string{
 	"doctor":         {"netns"},
 	"cmd/trace":      {"*"},
 	"cmd/testreport": {},
-	"cmd/demo":       {},
-	"bench":          {},
-	"soak":           {},
+	"cmd/demo":       {"testcert"},
+	"bench":          {"testcert"},
+	"soak":           {"testcert"},
 	"e2e":            {},
+	"testcert":       {},
 	".":              {},
 }
 

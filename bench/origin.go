@@ -1,18 +1,11 @@
 package main
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/binary"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -22,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"trace/testcert"
 )
 
 // originName is what the origin's certificate is for.
@@ -69,8 +64,11 @@ func (o *origin) stop() {
 
 // serveOrigin is the process: it lives until its standard input ends.
 func serveOrigin(args []string) error {
-	cert, err := makeCertificate(args[0])
+	root, cert, err := testcert.New(originName)
 	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(args[0], root, 0o644); err != nil {
 		return err
 	}
 	raw, err := net.Listen("tcp", "127.0.0.1:0")
@@ -93,38 +91,6 @@ func serveOrigin(args []string) error {
 }
 
 func port(l net.Listener) int { return l.Addr().(*net.TCPAddr).Port }
-
-// makeCertificate makes a root, writes it to file, and returns a leaf under it.
-func makeCertificate(file string) (tls.Certificate, error) {
-	now := time.Now()
-	root := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "bench root"}, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(48 * time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	leaf := &x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: originName}, NotBefore: root.NotBefore, NotAfter: root.NotAfter,
-		DNSNames: []string{originName}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, KeyUsage: x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-	rootKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return tls.Certificate{}, err
-	}
-	leafKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return tls.Certificate{}, err
-	}
-	rootDER, err := x509.CreateCertificate(rand.Reader, root, root, &rootKey.PublicKey, rootKey)
-	if err != nil {
-		return tls.Certificate{}, err
-	}
-	leafDER, err := x509.CreateCertificate(rand.Reader, leaf, root, &leafKey.PublicKey, rootKey)
-	if err != nil {
-		return tls.Certificate{}, err
-	}
-	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: rootDER})
-	return tls.Certificate{Certificate: [][]byte{leafDER, rootDER}, PrivateKey: leafKey}, os.WriteFile(file, text, 0o644)
-}
 
 // handler answers what the tasks ask for.
 func handler() http.Handler {

@@ -2,18 +2,11 @@ package main
 
 import (
 	"bufio"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/binary"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"log"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -23,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"trace/testcert"
 )
 
 // An origin is the server of a play, in this process.
@@ -40,8 +35,11 @@ type origin struct {
 
 // startOrigin listens on loopback, and writes its root to file.
 func startOrigin(file string) (*origin, error) {
-	cert, err := makeCertificate(file)
+	root, cert, err := testcert.New(webName)
 	if err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(file, root, 0o644); err != nil {
 		return nil, err
 	}
 	o := &origin{log: map[int64][]*seen{}, open: map[net.Conn]bool{}}
@@ -104,37 +102,6 @@ func (o *origin) stop() {
 	}
 	o.mu.Unlock()
 	o.wait.Wait()
-}
-
-// makeCertificate makes a root, writes it to file, and returns a leaf under it.
-func makeCertificate(file string) (tls.Certificate, error) {
-	now := time.Now()
-	root := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "soak root"}, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(100 * 24 * time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	leaf := &x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: webName}, NotBefore: root.NotBefore, NotAfter: root.NotAfter,
-		DNSNames: []string{webName}, KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-	rootKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return tls.Certificate{}, err
-	}
-	leafKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return tls.Certificate{}, err
-	}
-	rootDER, err := x509.CreateCertificate(rand.Reader, root, root, &rootKey.PublicKey, rootKey)
-	if err != nil {
-		return tls.Certificate{}, err
-	}
-	leafDER, err := x509.CreateCertificate(rand.Reader, leaf, root, &leafKey.PublicKey, rootKey)
-	if err != nil {
-		return tls.Certificate{}, err
-	}
-	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: rootDER})
-	return tls.Certificate{Certificate: [][]byte{leafDER, rootDER}, PrivateKey: leafKey}, os.WriteFile(file, text, 0o644)
 }
 
 // note keeps what was seen.

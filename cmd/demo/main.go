@@ -6,17 +6,10 @@ package main
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -24,6 +17,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"trace/testcert"
 )
 
 const host = "api.model.example"
@@ -48,7 +43,7 @@ func demo(trace string) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	roots, cert, err := certificate()
+	roots, cert, err := testcert.New(host)
 	if err != nil {
 		return err
 	}
@@ -107,42 +102,6 @@ func answer(w http.ResponseWriter, r *http.Request) {
 	}
 	send("message_delta", `{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":6}}`)
 	send("message_stop", `{"type":"message_stop"}`)
-}
-
-// certificate makes an authority for this demo and a leaf for host.
-func certificate() (roots []byte, leaf tls.Certificate, err error) {
-	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, leaf, err
-	}
-	now := time.Now()
-	ca := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "trace demo authority"},
-		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(24 * time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	caDER, err := x509.CreateCertificate(rand.Reader, ca, ca, &caKey.PublicKey, caKey)
-	if err != nil {
-		return nil, leaf, err
-	}
-	if ca, err = x509.ParseCertificate(caDER); err != nil {
-		return nil, leaf, err
-	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, leaf, err
-	}
-	tmpl := &x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: host}, DNSNames: []string{host},
-		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(24 * time.Hour),
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, ca, &key.PublicKey, caKey)
-	if err != nil {
-		return nil, leaf, err
-	}
-	roots = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: caDER})
-	return roots, tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, nil
 }
 
 // quote writes args as a person would type them.
