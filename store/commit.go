@@ -12,12 +12,13 @@ import (
 
 // ops is what a burst left to be written.
 type ops struct {
-	conns    []*connState
-	flows    []*live
-	segments []*segment
-	tails    []tailRow
-	drops    []drop
-	notes    []note
+	conns     []*connState
+	flows     []*live
+	segments  []*segment
+	tails     []tailRow
+	drops     []drop
+	notes     []note
+	annotated []annotated
 }
 
 // tailRow is a row for tail. It is skipped if a later one of the same piece
@@ -42,7 +43,7 @@ type note struct {
 }
 
 func (o *ops) empty() bool {
-	return len(o.conns)+len(o.flows)+len(o.segments)+len(o.tails)+len(o.drops)+len(o.notes) == 0
+	return len(o.conns)+len(o.flows)+len(o.segments)+len(o.tails)+len(o.drops)+len(o.notes)+len(o.annotated) == 0
 }
 
 // settle empties o after its commit.
@@ -58,7 +59,8 @@ func (o *ops) settle() {
 	clear(o.segments)
 	clear(o.tails)
 	clear(o.drops)
-	*o = ops{o.conns[:0], o.flows[:0], o.segments[:0], o.tails[:0], o.drops[:0], o.notes[:0]}
+	clear(o.annotated)
+	*o = ops{o.conns[:0], o.flows[:0], o.segments[:0], o.tails[:0], o.drops[:0], o.notes[:0], o.annotated[:0]}
 	if cap(o.tails) > 1<<14 {
 		o.tails = nil
 	}
@@ -127,7 +129,10 @@ func (w *writer) write() (fresh []*live, err error) {
 			return fresh, err
 		}
 	}
-	return fresh, w.writeTail()
+	if err = w.writeTail(); err != nil {
+		return fresh, err
+	}
+	return fresh, w.writeAnnotations()
 }
 
 func (w *writer) writeTail() error {

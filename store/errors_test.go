@@ -60,7 +60,7 @@ func TestBadFiles(t *testing.T) {
 		{"half", good[:len(good)/2], nil, "truncated"},
 		{"page and a half", good[:6000], nil, "truncated"},
 		{"a few bytes", good[:50], nil, "is no session"},
-		{"newer", good, pragma("PRAGMA user_version=99"), "newer trace (format 99, this one reads up to 2)"},
+		{"newer", good, pragma("PRAGMA user_version=99"), "newer trace (format 99, this one reads up to 3)"},
 		{"other database", good, pragma("PRAGMA application_id=7"), "is a database, but no session"},
 		{"no row", good, pragma("DELETE FROM session"), "is empty"},
 		{"no table", good, pragma("DROP TABLE session"), "no such table"},

@@ -43,6 +43,10 @@ type live struct {
 
 // apply folds one event into the state.
 func (w *writer) apply(e *flow.Event) {
+	if e.Kind == annotation {
+		w.annotate(e)
+		return
+	}
 	if w.failing != nil && !w.bearable(e) {
 		return
 	}

@@ -12,8 +12,8 @@ const applicationID = 0x74726163
 // schemaVersion is PRAGMA user_version of the files that this package writes
 // and the highest that it reads. It reads all before it. 1 had neither events
 // of requests nor the parts of the wire form, and numbered the pieces of a
-// segment without gaps.
-const schemaVersion = 2
+// segment without gaps; 2 had no call.
+const schemaVersion = 3
 
 // schema creates the tables. Times are microseconds since 1970 UTC, durations
 // microseconds. What belongs to lists stands in narrow columns; the rest of
@@ -35,6 +35,7 @@ const schemaVersion = 2
 //     hash of each.
 //   - tail: events and messages of flows that still run. The transaction
 //     that writes them to body deletes them here.
+//   - call: what readers found out about a flow, see Annotate.
 const schema = `
 CREATE TABLE session(
  id TEXT NOT NULL, name TEXT NOT NULL, source TEXT NOT NULL, argv TEXT NOT NULL, dir TEXT NOT NULL,
@@ -60,6 +61,7 @@ CREATE TABLE pack(first INTEGER PRIMARY KEY, count INTEGER NOT NULL, raw INTEGER
 CREATE TABLE tail(
  flow INTEGER NOT NULL, seq INTEGER NOT NULL, ord INTEGER NOT NULL, idx INTEGER NOT NULL, at INTEGER NOT NULL, flags INTEGER NOT NULL,
  opcode INTEGER NOT NULL, size INTEGER NOT NULL, sum BLOB, data BLOB NOT NULL, PRIMARY KEY(flow, seq)) WITHOUT ROWID;
+CREATE TABLE call(flow INTEGER PRIMARY KEY, doc BLOB NOT NULL);
 `
 
 // The parts of a flow that have bytes.

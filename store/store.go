@@ -10,7 +10,8 @@
 //	err = r.Follow(ctx, true, func(c store.Change) error { … })
 //
 // It knows nothing of what a flow means: calls to language models, cost and
-// search are worked out by those who read.
+// search are worked out by those who read, and may be kept beside the flow
+// (annotate.go).
 //
 // # Theory of operation
 //
