@@ -214,6 +214,7 @@ const (
 	CodeLimit               = "limit"       // a limit of ours was hit: a decoder's, or of open files
 	CodePanic               = "panic"       // a decoder failed; the bytes went on
 	CodeGap                 = "gap"         // events were not recorded
+	CodeMark                = "mark"        // no error: a point of the run that a person named; Message is the name
 	CodeGRPCStatus          = "grpc_status" // a gRPC call ended with a status that is not OK; the exchange itself is complete
 )
 
