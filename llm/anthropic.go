@@ -1,6 +1,7 @@
 package llm
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"strings"
 )
@@ -18,6 +19,9 @@ func matchAnthropic(r *route) (provider, api string) {
 	case r.ends("/v1/messages/count_tokens"), r.ends("/anthropic/messages/count_tokens"):
 		return "", CountTokens
 	}
+	if r.segment(3) == "model" && r.segment(1) == "count-tokens" {
+		return "bedrock", CountTokens
+	}
 	if r.segment(3) == "model" && (r.segment(1) == "invoke" || r.segment(1) == "invoke-with-response-stream") {
 		return "bedrock", Messages
 	}
@@ -34,19 +38,58 @@ func matchAnthropic(r *route) (provider, api string) {
 }
 
 // readAnthropic reads a call of the Messages API. Its request has messages;
-// models of others that Bedrock serves by the same path have not.
+// what others serve by the same paths has none, or has not the rest.
 func readAnthropic(in *input) []*Call {
-	if elements(in.request.get("messages")) == nil {
+	o := in.request
+	if in.api == CountTokens && o.has("input") { // Bedrock's, which wraps the request
+		o = wrappedCount(o)
+	}
+	list := o.list("messages")
+	if list == nil || len(list) > 0 && !members(list[0]).has("role") {
+		return nil
+	}
+	name := in.anthropicModel()
+	switch {
+	case in.provider == "bedrock" && in.route.segment(3) == "model":
+		if !o.has("anthropic_version") && !strings.Contains(name, "anthropic") && !strings.Contains(name, "claude") {
+			return nil
+		}
+	case in.provider == "" && name == "" && !o.has("model") && !o.has("max_tokens"):
 		return nil
 	}
 	c := in.call()
-	c.anthropicRequest(in)
+	c.anthropicRequest(in, o)
+	if in.api == CountTokens {
+		c.counted(in)
+	} else if in.detail.Response == nil {
+		c.Partial = true
+	} else {
+		c.anthropicAnswer(in)
+	}
 	return []*Call{c}
 }
 
+// wrappedCount returns the request inside one that Bedrock is to count.
+func wrappedCount(o object) object {
+	p, err := base64.StdEncoding.DecodeString(text(o.at("input", "invokeModel", "body")))
+	if err != nil {
+		return nil
+	}
+	o, _ = parseObject(p)
+	return o
+}
+
+// counted reads the answer to count_tokens. Its number is no usage: nothing was
+// consumed.
+func (c *Call) counted(in *input) {
+	if c.Error = in.failure(); c.Error == nil {
+		o := members(in.answer)
+		c.Extra, c.Partial = o, o == nil
+	}
+}
+
 // anthropicRequest reads the request.
-func (c *Call) anthropicRequest(in *input) {
-	o := in.request
+func (c *Call) anthropicRequest(in *input, o object) {
 	c.Model = o.text("model")
 	if c.Model == "" {
 		c.Model = in.anthropicModel()
@@ -60,6 +103,9 @@ func (c *Call) anthropicRequest(in *input) {
 		c.Messages = append(c.Messages, anthropicMessage(raw))
 	}
 	c.Session = anthropicSession(o.object("metadata").text("user_id"))
+	if c.Session == "" {
+		c.Session = in.route.head.Get("X-Claude-Code-Session-Id")
+	}
 	c.Previous = o.object("thread").text("previous_message_id")
 	c.Params = o.without("model", "system", "tools", "messages")
 }

@@ -208,6 +208,18 @@ func (o object) raw() json.RawMessage {
 	return append(b, '}')
 }
 
+// array returns the elements as JSON.
+func array(list []json.RawMessage) json.RawMessage {
+	b := []byte{'['}
+	for i, raw := range list {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, raw...)
+	}
+	return append(b, ']')
+}
+
 func contains(names []string, name string) bool {
 	for _, n := range names {
 		if n == name {

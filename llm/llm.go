@@ -25,7 +25,7 @@ const (
 	Interactions    = "interactions"     // Google's newer one
 	OllamaChat      = "ollama_chat"
 	OllamaGenerate  = "ollama_generate"
-	CountTokens     = "count_tokens" // of any provider: answers a number
+	CountTokens     = "count_tokens" // of any provider: answers a number, which stands in Extra; it has no Usage
 	Embeddings      = "embeddings"   // of any provider
 )
 
@@ -115,7 +115,10 @@ type Block struct {
 	URL   string
 
 	Cache json.RawMessage // cache_control or a like mark; nil if there is none
-	Raw   json.RawMessage // the block as it was; nil if it was a bare string or assembled from a stream
+	// Raw is the block as it was, or, where it was put together from a stream,
+	// as it stands without one if the provider has such a form. nil if it was a
+	// bare string.
+	Raw json.RawMessage
 }
 
 // A Tool is a tool that the model may call.

@@ -17,11 +17,17 @@ func Read(d *flow.Detail) []*Call {
 	if d == nil || d.Request == nil || d.Request.Head == nil {
 		return nil
 	}
-	f, provider, api := recognize(d.Request.Head)
-	if f == nil {
-		return nil
+	var in *input
+	for _, f := range recognized(newRoute(d.Request.Head)) {
+		if in == nil {
+			in = newInput(d)
+		}
+		in.provider, in.api = f.provider, f.api
+		if calls := f.read(in); calls != nil {
+			return calls
+		}
 	}
-	return f.read(newInput(d, provider, api))
+	return nil
 }
 
 // An input is an exchange as formats read it.
@@ -36,9 +42,10 @@ type input struct {
 	// The answer: its events where it was streamed, else the body. Both may be
 	// there for what a server sends that does not know what it says. body is
 	// as it came, answer is it as JSON, nil if it is none.
-	events []event
-	body   []byte
-	answer json.RawMessage
+	events    []event
+	body      []byte
+	answer    json.RawMessage
+	answerCut bool // it was not whole
 
 	// ended tells that no more of the answer comes; whole that it ended as its
 	// framing wants. An answer may still lack the end that its format wants.
@@ -57,8 +64,8 @@ type event struct {
 	cut  bool            // the JSON was not whole
 }
 
-func newInput(d *flow.Detail, provider, api string) *input {
-	in := &input{detail: d, route: newRoute(d.Request.Head), provider: provider, api: api}
+func newInput(d *flow.Detail) *input {
+	in := &input{detail: d, route: newRoute(d.Request.Head)}
 	in.request, _ = parseObject(d.RequestBody)
 	in.ended = d.State != flow.StateOpen
 	if d.Response == nil || d.Response.Head == nil {
@@ -72,9 +79,12 @@ func newInput(d *flow.Detail, provider, api string) *input {
 	}
 	in.events = parseEvents(d)
 	if len(in.events) == 0 {
-		in.answer, _ = parseJSON(in.body)
-		if kind(in.answer) == 0 || in.announced() {
+		in.answer, in.answerCut = parseJSON(in.body)
+		if in.answer == nil || in.answerCut || in.announced() {
 			in.events = cutEvents(in.body, d.Response.Head.Get("Content-Type"))
+		}
+		if len(in.events) == 1 && in.answer != nil { // one object, as if it were no stream
+			in.events = nil
 		}
 	}
 	return in
@@ -194,14 +204,22 @@ func (in *input) failure() *Error {
 		return nil
 	}
 	e := &Error{Status: in.status}
+	amazon, _, _ := strings.Cut(in.detail.Response.Head.Get("X-Amzn-Errortype"), ":")
 	raw := in.answer
+	if raw == nil && in.streamed() {
+		raw = in.events[0].raw
+	}
 	if list := elements(raw); len(list) > 0 {
 		raw = list[0]
 	}
 	if o := members(raw); o != nil {
 		e.read(o)
+		if e.Type == "" {
+			e.Type = amazon
+		}
 		return e
 	}
+	e.Type = amazon
 	e.Message, e.Raw = shorten(string(bytes.ToValidUTF8(bytes.TrimSpace(in.body), []byte("\ufffd")))), quote(string(in.body))
 	if len(in.body) == 0 {
 		e.Raw = nil

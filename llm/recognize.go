@@ -146,6 +146,26 @@ func (r *route) aws() bool {
 	return false
 }
 
+// recognized are the formats that find something in a route, in their order, and
+// what they find.
+func recognized(r *route) []found {
+	var list []found
+	for i := range formats {
+		if provider, api := formats[i].match(r); api != "" {
+			if provider == "" {
+				provider = r.provider()
+			}
+			list = append(list, found{&formats[i], provider, api})
+		}
+	}
+	return list
+}
+
+type found struct {
+	*format
+	provider, api string
+}
+
 // Recognize tells which API a request speaks, by its method, path and host. The
 // path decides: its end names the API, whatever base path a gateway put in
 // front. The host only tells the provider, which is "" if it is not known. api
@@ -153,22 +173,10 @@ func (r *route) aws() bool {
 //
 // The head of an outline, which has no fields, is enough.
 func Recognize(h *flow.Head) (provider, api string) {
-	_, provider, api = recognize(h)
-	return provider, api
-}
-
-func recognize(h *flow.Head) (f *format, provider, api string) {
-	if h == nil {
-		return nil, "", ""
-	}
-	r := newRoute(h)
-	for _, f := range formats {
-		if provider, api = f.match(r); api != "" {
-			if provider == "" {
-				provider = r.provider()
-			}
-			return &f, provider, api
+	if h != nil {
+		for _, f := range recognized(newRoute(h)) {
+			return f.provider, f.api
 		}
 	}
-	return nil, "", ""
+	return "", ""
 }
