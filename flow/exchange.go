@@ -39,7 +39,11 @@ type Exchange struct {
 	// of a moment ago.
 	Tally [2]Tally
 
-	DNS      *DNS
+	DNS *DNS
+	// LLM is what a reader found out about a call to a language model; it is
+	// llm in JSON. nil: it is none, or nobody has looked.
+	LLM any
+
 	Redacted int // places that were replaced
 	Error    *Error
 	Marks    []Note

@@ -34,6 +34,7 @@ type jsonExchange struct {
 	Count    *jsonBytes `json:"message_count,omitempty"` // of a websocket
 	DNS      *jsonDNS   `json:"dns,omitempty"`
 	Timings  Phases     `json:"timings"`
+	LLM      any        `json:"llm,omitempty"`
 	Redacted int        `json:"redacted"`
 	Error    *jsonError `json:"error"`
 	Marks    []jsonNote `json:"marks,omitempty"`
@@ -230,7 +231,7 @@ func (x *Exchange) json() *jsonExchange {
 		Kind: x.Kind, State: x.State, Started: Stamp(x.Started),
 		Process: x.Conn.Process, Conn: x.Conn.json(),
 		Request: x.Request.json(true), Response: x.Response.json(false),
-		Redacted: x.Redacted, Error: x.Error.json(),
+		LLM: x.LLM, Redacted: x.Redacted, Error: x.Error.json(),
 	}
 	if !x.Ended.IsZero() {
 		j.Duration = MS(x.Duration())

@@ -76,3 +76,36 @@ func annotates(d *db) (bool, error) {
 	n, err := d.number("SELECT count(*) FROM sqlite_master WHERE type='table' AND name='call'")
 	return n > 0, err
 }
+
+// Ended returns outlines of flows that have ended and were touched by a burst
+// after the one numbered after, in the order of the bursts and about n of them,
+// and the number to ask with next time.
+func (r *Reader) Ended(after int64, n int) (xs []*flow.Exchange, last int64, err error) {
+	last = after
+	err = r.with(func(d *db) error {
+		return d.snapshot(func() error {
+			upto, err := lastRev(d)
+			if err != nil {
+				return err
+			}
+			far, err := d.number("SELECT rev FROM flow WHERE rev>? AND state<>'open' ORDER BY rev LIMIT 1 OFFSET ?", after, n)
+			if err != nil {
+				return err
+			}
+			if far > 0 {
+				upto = min(upto, far)
+			}
+			f := r.folder(d, stateRunning)
+			err = d.each(selectOutline+" WHERE f.rev>? AND f.rev<=? AND f.state<>'open' ORDER BY f.rev,f.id", []any{after, upto}, func(row row) error {
+				x, err := f.exchange(row)
+				if err == nil {
+					xs = append(xs, x)
+				}
+				return nil // who asks here can do without a damaged one
+			})
+			last = upto
+			return err
+		})
+	})
+	return xs, last, err
+}

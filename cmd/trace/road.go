@@ -52,6 +52,7 @@ type road struct {
 	pcap      string       // file of --pcap
 	packets   *pcap.Writer // writes it; nil: packets are not written
 	record    *store.Store // needed by join; closed by whoever made it
+	called    func()       // a call to a language model begins; it returns at once. nil: nobody minds
 	private   string       // empty directory that the child's tmpfs covers, "" for none
 	log       func(format string, args ...any)
 	step      func(doctor.Step)
@@ -196,11 +197,23 @@ func (r *road) buildNames() {
 
 // tap decodes what passes on a connection into the record.
 func (r *road) tap(c *flow.Conn) mitm.Tap {
-	return &wire.Decoder{Conn: c, Emit: func(e flow.Event) { r.record.Append(e) }, Limit: r.limit, Secrets: r.secrets}
+	return &wire.Decoder{Conn: c, Emit: r.emit, Limit: r.limit, Secrets: r.secrets}
 }
 
-// limit says how much of a body is kept. Streams of events are kept whole.
+// emit records what a decoder tells.
+func (r *road) emit(e flow.Event) {
+	if e.Kind == flow.Request && r.called != nil && callHead(e.Head) {
+		r.called()
+	}
+	r.record.Append(e)
+}
+
+// limit says how much of a body is kept. Streams of events, and what belongs to
+// a call to a language model, are kept whole.
 func (r *road) limit(side flow.Side, req, resp *flow.Head) int64 {
+	if callHead(req) {
+		return -1
+	}
 	h := req
 	if side == flow.Server {
 		h = resp

@@ -129,6 +129,7 @@ type run struct {
 	road  *road
 	store *store.Store
 	jsonl *jsonlWriter
+	calls *summariser // nil: nobody will read summaries
 	logTo *os.File
 	keys  *keyLog  // of --keylog
 	left  []string // processes that outlive the run, as NAME[PID]
@@ -275,6 +276,10 @@ func (r *run) open(path string) error {
 		return err
 	}
 	r.road.record = r.store
+	if !r.o.noSave {
+		r.calls = newSummariser(r.store, r.road.log)
+		r.road.called = r.calls.saw
+	}
 	if r.o.jsonl != "" {
 		if r.jsonl, err = newJSONLWriter(r.o.jsonl, r.store); err != nil {
 			r.store.Finish(exitTrace, time.Now())
@@ -351,6 +356,9 @@ func foreground() bool {
 
 // finish ends the record and says where it lies.
 func (r *run) finish(code int) error {
+	if r.calls != nil {
+		r.calls.close()
+	}
 	s, err := r.store.Finish(code, time.Now())
 	if r.jsonl != nil {
 		err = errors.Join(err, r.jsonl.close())

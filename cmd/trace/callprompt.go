@@ -1,0 +1,137 @@
+package main
+
+import (
+	"regexp"
+	"strings"
+
+	"trace/llm"
+)
+
+// A promptPart is a piece of what a user message says. Clients wrap what the
+// user did not type into tags.
+type promptPart struct {
+	tag  string // "" of what was typed
+	text string
+}
+
+// clientTags are the tags that clients put around what they add to a prompt:
+// reminders, slash commands and what came of them, the state of an editor or of
+// the directory.
+var clientTags = []string{
+	"system-reminder", "command-name", "command-message", "command-args", "command-contents",
+	"local-command-stdout", "local-command-stderr", "local-command-caveat", "bash-input", "bash-stdout", "bash-stderr",
+	"user-prompt-submit-hook", "session-start-hook", "ide_opened_file", "ide_selection", "ide_diagnostics", "task-notification",
+	"environment_context", "environment_details", "user_instructions", "INSTRUCTIONS", "permissions instructions", "skill", "turn_aborted",
+}
+
+var openTag = regexp.MustCompile(`<(` + strings.Join(clientTags, "|") + `)>`)
+
+// promptParts takes the text of a user message apart.
+func promptParts(text string) []promptPart {
+	var parts []promptPart
+	typed := func(s string) {
+		if strings.TrimSpace(s) != "" {
+			parts = append(parts, promptPart{text: s})
+		}
+	}
+	for {
+		at := openTag.FindStringSubmatchIndex(text)
+		if at == nil {
+			break
+		}
+		tag := text[at[2]:at[3]]
+		inner := text[at[1]:]
+		length := strings.Index(inner, "</"+tag+">")
+		if length < 0 {
+			break // a person wrote it
+		}
+		typed(text[:at[0]])
+		parts = append(parts, promptPart{tag, strings.TrimSpace(inner[:length])})
+		text = inner[length+len("</>")+len(tag):]
+	}
+	typed(text)
+	return parts
+}
+
+// isTyped reports whether somebody typed part of the text.
+func isTyped(text string) bool {
+	for _, p := range promptParts(text) {
+		switch p.tag {
+		case "", "command-name", "bash-input":
+			return true
+		}
+	}
+	return false
+}
+
+// lastPrompt returns the index of the message that the user wrote last: not
+// the results of tools, nor what a client says in the user's name, unless
+// there is nothing else. -1 if there is no message of the user.
+func lastPrompt(ms []llm.Message) int {
+	said, any := -1, -1
+	for i := len(ms) - 1; i >= 0; i-- {
+		if ms[i].Role != "user" {
+			continue
+		}
+		results := false
+		for j := range ms[i].Blocks {
+			b := &ms[i].Blocks[j]
+			switch {
+			case b.Kind == llm.ToolResult:
+				results = true
+			case b.Kind == llm.Text && isTyped(b.Text):
+				return i
+			case b.Kind == llm.Text:
+				said = max(said, i)
+			}
+		}
+		if !results {
+			any = max(any, i)
+		}
+	}
+	if said >= 0 {
+		return said
+	}
+	return any
+}
+
+// promptText writes a message of the user out, with the parts that nobody
+// typed marked.
+func promptText(m *llm.Message) string {
+	var lines []string
+	for i := range m.Blocks {
+		b := &m.Blocks[i]
+		switch b.Kind {
+		case llm.Text:
+			lines = append(lines, markedParts(promptParts(b.Text))...)
+		case llm.ToolResult:
+		default:
+			lines = append(lines, "["+mediaText(b)+"]")
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+// markedParts writes parts out: a slash command on one line, other parts that
+// nobody typed between marks.
+func markedParts(parts []promptPart) []string {
+	var lines []string
+	command := -1 // line of the slash command that may get its arguments
+	for _, p := range parts {
+		switch p.tag {
+		case "":
+			lines = append(lines, strings.Trim(p.text, "\n"))
+		case "command-name":
+			command = len(lines)
+			lines = append(lines, "[slash-command] "+p.text)
+		case "command-args":
+			if p.text != "" && command >= 0 {
+				lines[command] += " " + p.text
+			}
+		case "command-message": // the name again, for people
+		default:
+			lines = append(lines, "["+p.tag+"]", p.text, "[/"+p.tag+"]")
+		}
+	}
+	return lines
+}

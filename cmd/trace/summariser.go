@@ -1,0 +1,143 @@
+package main
+
+import (
+	"sync"
+	"time"
+
+	"trace/flow"
+	"trace/llm"
+	"trace/store"
+)
+
+// The rhythm of the summariser, and its limits.
+const (
+	summariseEvery = 100 * time.Millisecond
+	summariseAtEnd = 250 * time.Millisecond // how long the end of a run waits for the last summaries
+	summariseBytes = 64 << 20               // of the bodies of a call; longer ones are left to those who ask
+	summariseFlows = 200                    // looked at in one go
+)
+
+// A summariser reads calls to language models when they have ended and keeps a
+// summary beside each in the session file, so that lists are quick. It is a
+// reader like any other: the road never waits for it, and what it does not get
+// done is done by who asks. It begins with the first call that is seen; a run
+// without any pays nothing.
+type summariser struct {
+	store *store.Store
+	log   func(format string, args ...any)
+
+	once sync.Once
+	stop chan struct{} // closed: do what is left, until the time that end has given
+	end  time.Time
+	done chan struct{}
+}
+
+func newSummariser(s *store.Store, log func(string, ...any)) *summariser {
+	return &summariser{store: s, log: log, stop: make(chan struct{}), done: make(chan struct{})}
+}
+
+// saw tells that a call is on the road. It returns at once.
+func (s *summariser) saw() { s.once.Do(func() { go s.run() }) }
+
+// close gives the summaries of what has ended a little time, and ends the
+// summariser.
+func (s *summariser) close() {
+	s.once.Do(func() { close(s.done) }) // nothing was seen
+	s.end = time.Now().Add(summariseAtEnd)
+	close(s.stop)
+	<-s.done
+}
+
+func (s *summariser) run() {
+	defer close(s.done)
+	r, err := s.store.Reader()
+	if err != nil {
+		s.log("summaries of calls: %v", err)
+		return
+	}
+	defer closing(r)
+	tick := time.NewTicker(summariseEvery)
+	defer tick.Stop()
+	last := int64(0)
+	for over := false; !over; {
+		select {
+		case <-tick.C:
+		case <-s.stop:
+			over = true
+			s.store.Flush()
+		}
+		if last, err = s.pass(r, last); err != nil {
+			s.log("summaries of calls: %v", err)
+			return
+		}
+	}
+}
+
+// pass summarises what has ended since the burst numbered last.
+func (s *summariser) pass(r *store.Reader, last int64) (int64, error) {
+	for {
+		xs, next, err := r.Ended(last, summariseFlows)
+		if err != nil || next == last {
+			return next, err
+		}
+		last = next
+		for _, x := range xs {
+			if s.late() {
+				return last, nil
+			}
+			s.summarise(r, x)
+		}
+	}
+}
+
+// late reports whether the run waits no longer.
+func (s *summariser) late() bool {
+	select {
+	case <-s.stop:
+		return time.Now().After(s.end)
+	default:
+		return false
+	}
+}
+
+// summarise keeps the summary of x, if it is a call that has none. Its failure
+// costs nothing else.
+func (s *summariser) summarise(r *store.Reader, x *flow.Exchange) {
+	if !recognised(x) || sizeOf(x) > summariseBytes {
+		return
+	}
+	if doc, err := r.Annotation(x.ID); err == nil && doc != nil {
+		return
+	}
+	call, err := readSummary(r, x.ID)
+	if err == nil {
+		var doc []byte
+		if doc, err = encodeSummary(call); err == nil {
+			s.store.Annotate(x.ID, doc)
+		}
+	}
+	if err != nil {
+		s.log("summary of flow %d: %v", x.ID, err)
+	}
+}
+
+// sizeOf returns the bytes of the bodies of x as they passed.
+func sizeOf(x *flow.Exchange) int64 {
+	n := x.Tally[flow.Client].Bytes + x.Tally[flow.Server].Bytes
+	for _, p := range []*flow.Part{x.Request, x.Response} {
+		if p != nil && p.Body != nil {
+			n += p.Body.Size
+		}
+	}
+	return n
+}
+
+// callHead reports whether the head of a request begins a call to a language
+// model. Only a POST or a websocket can.
+func callHead(h *flow.Head) bool {
+	if h == nil || h.Method != "POST" && h.Protocol != "websocket" && h.Get("Upgrade") == "" {
+		return false
+	}
+	_, api := llm.Recognize(h)
+	return api != ""
+}
