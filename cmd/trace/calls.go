@@ -79,7 +79,7 @@ type callError struct {
 // recognised reports whether x is a call to a language model, as far as its
 // head tells.
 func recognised(x *flow.Exchange) bool {
-	if x.Request == nil || x.Request.Head == nil || x.Kind != flow.KindHTTP && x.Kind != flow.KindWebSocket {
+	if x.Request == nil || x.Request.Head == nil || x.Kind != flow.KindWebSocket && x.Request.Head.Method != "POST" {
 		return false
 	}
 	_, api := llm.Recognize(x.Request.Head)

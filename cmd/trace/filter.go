@@ -199,13 +199,13 @@ func (s *selection) readFrom(r *store.Reader, now time.Time, c *choice) error {
 	if q.From, q.To, err = s.span.in(r, session, now); err != nil {
 		return err
 	}
+	var xs []*flow.Exchange
 	if s.llm {
-		q.Limit = 0 // of calls, not of flows
+		xs, err = r.Pick(q, isCall)
+	} else {
+		xs, err = r.Flows(q)
 	}
-	xs, err := r.Flows(q)
-	if s.llm {
-		xs = newest(slices.DeleteFunc(xs, func(x *flow.Exchange) bool { return !isCall(x) }), s.query.Limit)
-	}
+	attachCalls(r, xs)
 	c.flows = append(c.flows, xs...)
 	c.files[session.ID] = session.File
 	return err
@@ -377,12 +377,4 @@ func hostOf(x *flow.Exchange) string {
 func globbed(glob, name string) bool {
 	ok, err := path.Match(strings.ToLower(glob), strings.ToLower(name))
 	return ok && err == nil
-}
-
-// callPaths end the paths of the APIs of language models.
-var callPaths = regexp.MustCompile(`(?:/messages|/chat/completions|/responses|/completions|/api/(?:chat|generate)|:(?:stream)?[gG]enerateContent|/invoke|/converse)(?:\?|$)`)
-
-// isCall reports whether x is a call to a language model.
-func isCall(x *flow.Exchange) bool {
-	return x.Request != nil && x.Request.Head != nil && callPaths.MatchString(x.Request.Head.Path)
 }

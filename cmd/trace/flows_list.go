@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -83,22 +84,41 @@ func flowsJSON(xs []*flow.Exchange) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// writeFlows prints the table. With all, IDs name their session and times
-// their day.
-func writeFlows(w *terminal, xs []*flow.Exchange, all bool) error {
-	t := table{notes: true, columns: []column{
+// listColumns are those of the table of flows. Those of calls to language
+// models are without text, and so left out, where there are no calls; in a table
+// of nothing else, method and path say little.
+func listColumns(onlyCalls bool) []column {
+	cs := []column{
 		{title: "ID", right: true},
-		{title: "TIME", drop: 3},
+		{title: "TIME", drop: 6},
 		{title: "METHOD", least: 4, wish: 7},
 		{title: "HOST", least: 6, wish: 18},
 		{title: "PATH", least: 6, wish: 16},
 		{title: "STATUS", least: 3, wish: 6},
-		{title: "KIND", drop: 1},
-		{title: "SIZE", right: true, drop: 5},
-		{title: "TOOK", right: true, drop: 4},
-		{title: "PROC", least: 6, wish: 16, drop: 2},
+		{title: "KIND", drop: 3},
+		{title: "SIZE", right: true, drop: 8},
+		{title: "TOOK", right: true, drop: 7},
+		{title: "PROC", least: 6, wish: 16, drop: 4},
+		{title: "MODEL", least: 8, wish: 16, drop: 14},
+		{title: "IN", right: true, drop: 12},
+		{title: "CACHED", right: true, drop: 11},
+		{title: "OUT", right: true, drop: 13},
+		{title: "STOP", least: 4, wish: 8, drop: 10},
+		{title: "FIRST", right: true, drop: 9},
+		{title: "TOK/S", right: true, drop: 5},
 		{title: "NOTE"},
-	}}
+	}
+	if onlyCalls {
+		cs[2].drop, cs[4].drop = 2, 1
+	}
+	return cs
+}
+
+// writeFlows prints the table. With all, IDs name their session and times
+// their day.
+func writeFlows(w *terminal, xs []*flow.Exchange, all bool) error {
+	onlyCalls := !slices.ContainsFunc(xs, func(x *flow.Exchange) bool { return callOf(x) == nil })
+	t := table{notes: true, columns: listColumns(onlyCalls)}
 	clock := "15:04:05"
 	if all || spansDays(xs) {
 		clock = "01-02 15:04:05"
@@ -109,9 +129,10 @@ func writeFlows(w *terminal, xs []*flow.Exchange, all bool) error {
 			id = x.Session + "/" + id
 		}
 		f := factsOf(x)
-		t.add(cell{id, faint}, cell{x.Started.Local().Format(clock), faint}, cell{text: f.method}, cell{text: f.host},
-			cell{text: f.path}, f.status, cell{text: x.Kind}, cell{text: sizeText(f.size)}, cell{text: f.took},
-			cell{text: f.process}, cell{f.note, yellow})
+		row := []cell{{id, faint}, {x.Started.Local().Format(clock), faint}, {text: f.method}, {text: f.host},
+			{text: f.path}, f.status, {text: x.Kind}, {text: sizeText(f.size)}, {text: f.took}, {text: f.process}}
+		row = append(row, callCells(x)...)
+		t.add(append(row, cell{f.note, yellow})...)
 	}
 	return t.write(w)
 }

@@ -26,7 +26,6 @@ import (
 	"trace/tcpstack"
 	"trace/trust"
 	"trace/wg"
-	"trace/wire"
 )
 
 // A road carries the traffic of one command: everything between its packets
@@ -193,35 +192,6 @@ func (r *road) buildNames() {
 	}
 	r.last = newLast()
 	r.relay = &datagram.Relay{Name: r.names.Name, Record: r.passed, NextID: r.proxy.NextID}
-}
-
-// tap decodes what passes on a connection into the record.
-func (r *road) tap(c *flow.Conn) mitm.Tap {
-	return &wire.Decoder{Conn: c, Emit: r.emit, Limit: r.limit, Secrets: r.secrets}
-}
-
-// emit records what a decoder tells.
-func (r *road) emit(e flow.Event) {
-	if e.Kind == flow.Request && r.called != nil && callHead(e.Head) {
-		r.called()
-	}
-	r.record.Append(e)
-}
-
-// limit says how much of a body is kept. Streams of events, and what belongs to
-// a call to a language model, are kept whole.
-func (r *road) limit(side flow.Side, req, resp *flow.Head) int64 {
-	if callHead(req) {
-		return -1
-	}
-	h := req
-	if side == flow.Server {
-		h = resp
-	}
-	if h != nil && h.Streaming && h.Framing != flow.FramingMultipart { // parts may be anything: pictures of a camera
-		return -1
-	}
-	return r.bodyLimit
 }
 
 // mtu and offloads of the child's interface, as the links want them: see the

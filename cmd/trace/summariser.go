@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"trace/flow"
-	"trace/llm"
 	"trace/store"
 )
 
@@ -130,14 +129,4 @@ func sizeOf(x *flow.Exchange) int64 {
 		}
 	}
 	return n
-}
-
-// callHead reports whether the head of a request begins a call to a language
-// model. Only a POST or a websocket can.
-func callHead(h *flow.Head) bool {
-	if h == nil || h.Method != "POST" && h.Protocol != "websocket" && h.Get("Upgrade") == "" {
-		return false
-	}
-	_, api := llm.Recognize(h)
-	return api != ""
 }
