@@ -60,7 +60,7 @@ func runHelper(control int) int {
 // settle makes the helper small.
 func settle() {
 	debug.SetGCPercent(20)
-	trim() // what cannot be given back is kept
+	Trim() // what cannot be given back is kept
 	debug.FreeOSMemory()
 }
 

@@ -137,7 +137,7 @@ func leadSession(arg string) int {
 func trimTwice(string) int {
 	before := residentFile()
 	for range 2 {
-		if err := trim(); err != nil {
+		if err := Trim(); err != nil {
 			fmt.Println(err)
 			return 1
 		}

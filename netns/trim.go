@@ -9,10 +9,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// trim gives back the pages of this program's file that start-up touched. They stay in the page cache, which the parent shares, and
-// come back one by one when they are needed: the helper needs few of them. Only mappings that cannot be and were not written
+// Trim gives back the pages of this program's file that start-up touched. They stay in the page cache, which the parent shares, and
+// come back one by one when they are needed: a process at rest needs few of them. Only mappings that cannot be and were not written
 // are dropped, or what was written would be lost.
-func trim() error {
+func Trim() error {
 	f, err := os.Open("/proc/self/smaps")
 	if err != nil {
 		return err

@@ -326,6 +326,11 @@ func (w *writer) finish(exit int, at time.Time) error {
 	if w.failing != nil {
 		return w.failing
 	}
+	if w.rev == 0 {
+		// The log is new, so that nothing stale can stand behind what follows.
+		// oneFile syncs it before it is needed.
+		w.db.script("PRAGMA synchronous=OFF")
+	}
 	_, err := w.db.exec("UPDATE session SET ended=?, exit=?", micros(at), exit)
 	if err != nil {
 		return fmt.Errorf("mark as ended: %w", err)
@@ -346,9 +351,15 @@ const (
 // can be read from a read-only place. A reader in another process that does
 // not let go in time only prevents the latter; the last to close the file then
 // removes the log.
+//
+// A checkpoint that was not hindered makes everything safe against power loss.
+// What follows only takes two marks off the first page, without which the file
+// is read as well: no fsync is worth that.
 func (w *writer) oneFile(attached bool) {
-	w.db.script("PRAGMA busy_timeout=100")
-	w.db.script("PRAGMA wal_checkpoint(TRUNCATE)")
+	w.db.script("PRAGMA busy_timeout=100; PRAGMA synchronous=NORMAL")
+	if r, err := w.db.one("PRAGMA wal_checkpoint(TRUNCATE)"); err == nil && r != nil && r.int(0) == 0 {
+		w.db.script("PRAGMA synchronous=OFF")
+	}
 	for n := 0; !attached && n < finalTries; n++ {
 		if err := w.db.script("PRAGMA journal_mode=DELETE"); !isBusy(err) {
 			return

@@ -171,6 +171,7 @@ func (r *run) do() (int, error) {
 		debug.SetGCPercent(gc)
 		debug.SetMemoryLimit(limit)
 		debug.FreeOSMemory()
+		netns.Trim() // what cannot be given back is kept
 	})
 	defer slim.Stop()
 	code, err := r.wait(signals)
