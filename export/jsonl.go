@@ -198,6 +198,8 @@ func (l *JSONL) SessionNoted(n *flow.Note) error {
 		return l.err
 	case n.Error.Code == flow.CodeGap:
 		return l.write(&dropLine{Reason: n.Error.Message}, "drop", n.At)
+	case n.Error.Code == flow.CodeMark:
+		return l.write(&markLine{Mark: n.Error.Detail, Text: n.Error.Message}, "mark", n.At)
 	}
 	return l.write(&errorLine{Error: n.Error}, "error", n.At)
 }

@@ -365,15 +365,17 @@ func TestOthers(t *testing.T) {
 		l.Done(udp)
 		l.ConnClosed(&flow.Conn{ID: 11, Ended: t0})
 		l.SessionNoted(&flow.Note{At: t0, Error: &flow.Error{Code: "helper", Where: flow.AtCapture, Message: "helper ended"}})
-		return l.SessionNoted(&flow.Note{At: t0, Error: &flow.Error{Code: flow.CodeGap, Message: "disk full"}})
+		l.SessionNoted(&flow.Note{At: t0, Error: &flow.Error{Code: flow.CodeGap, Message: "disk full"}})
+		return l.SessionNoted(&flow.Note{At: t0, Error: &flow.Error{Code: flow.CodeMark, Message: "now", Detail: "m7"}})
 	})
-	if got, want := kinds(lines), "meta dns:4 connection_open udp:5 connection_open connection_close error drop"; got != want {
+	if got, want := kinds(lines), "meta dns:4 connection_open udp:5 connection_open connection_close error drop mark"; got != want {
 		t.Fatalf("got %s, want %s", got, want)
 	}
 	same(t, lines[1], map[string]any{"name": "a.example", "qtype": "A", "rcode": "NXDOMAIN", "answers": []any{}})
 	same(t, lines[3], map[string]any{"dir": "c2s", "size": 3.0})
 	same(t, lines[6], map[string]any{"code": "helper", "fatal": false})
 	same(t, lines[7], map[string]any{"reason": "disk full"})
+	same(t, lines[8], map[string]any{"mark": "m7", "text": "now"})
 }
 
 func TestReason(t *testing.T) {

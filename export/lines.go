@@ -145,6 +145,13 @@ type dnsLine struct {
 	Answers []string `json:"answers"`
 }
 
+// markLine is a point of the run that a person named.
+type markLine struct {
+	base
+	Mark string `json:"mark"` // its other name, as of m7
+	Text string `json:"text"`
+}
+
 type dropLine struct {
 	base
 	Count  int64  `json:"count,omitempty"`

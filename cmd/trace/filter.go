@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -113,9 +114,11 @@ func (s *selection) nothing() string {
 
 // A choice is what a selection comes to.
 type choice struct {
-	flows  []*flow.Exchange // oldest first by their start, with heads
-	files  map[string]string
-	broken bool // a session could not be read, which was said
+	flows   []*flow.Exchange // oldest first by their start, with heads
+	marks   []sessionMark    // between --from and --to, in the order of their times
+	limited bool             // --limit may have left flows out
+	files   map[string]string
+	broken  bool // a session could not be read, which was said
 }
 
 // choose returns the flows that the flags select and, if there are --jq
@@ -143,7 +146,7 @@ func (s *selection) read(stderr io.Writer) (*choice, error) {
 	if err := s.check(now); err != nil {
 		return nil, err
 	}
-	c := &choice{files: map[string]string{}}
+	c := &choice{files: map[string]string{}, limited: s.query.Limit > 0}
 	if !s.all {
 		r, err := openSession(s.session)
 		if err != nil {
@@ -175,6 +178,7 @@ func (s *selection) read(stderr io.Writer) (*choice, error) {
 		}
 	}
 	slices.SortStableFunc(c.flows, func(a, b *flow.Exchange) int { return a.Started.Compare(b.Started) })
+	slices.SortStableFunc(c.marks, func(a, b sessionMark) int { return a.At.Compare(b.At) })
 	c.flows = newest(c.flows, s.query.Limit)
 	return c, nil
 }
@@ -190,7 +194,7 @@ func (s *selection) readFile(file string, now time.Time, c *choice) error {
 
 // readFrom adds what the session of r has.
 func (s *selection) readFrom(r *store.Reader, now time.Time, c *choice) error {
-	session, err := r.Session()
+	session, err := r.Run()
 	if err != nil {
 		return err
 	}
@@ -208,7 +212,13 @@ func (s *selection) readFrom(r *store.Reader, now time.Time, c *choice) error {
 	attachCalls(r, xs)
 	c.flows = append(c.flows, xs...)
 	c.files[session.ID] = session.File
-	return err
+	marks, e := r.Marks()
+	for _, m := range marks {
+		if !m.At.Before(q.From) && (q.To.IsZero() || m.At.Before(q.To)) {
+			c.marks = append(c.marks, sessionMark{m, session.ID})
+		}
+	}
+	return cmp.Or(err, e)
 }
 
 func newest(xs []*flow.Exchange, n int) []*flow.Exchange {
@@ -322,7 +332,7 @@ func (s *selection) begin(r *store.Reader) error {
 	if err := s.check(now); err != nil {
 		return err
 	}
-	session, err := r.Session()
+	session, err := r.Run()
 	if err != nil {
 		return err
 	}

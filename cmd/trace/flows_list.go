@@ -59,9 +59,11 @@ func (o *listOptions) run(ctx context.Context, w *terminal, stderr io.Writer) er
 			err = o.print(ctx, w, text)
 		}
 	case len(c.flows) == 0:
-		_, err = fmt.Fprintln(stderr, o.nothing())
+		if err = writeFlows(w, c, o.all); err == nil {
+			_, err = fmt.Fprintln(stderr, o.nothing())
+		}
 	default:
-		err = writeFlows(w, c.flows, o.all)
+		err = writeFlows(w, c, o.all)
 	}
 	return c.end(err)
 }
@@ -114,16 +116,34 @@ func listColumns(onlyCalls bool) []column {
 	return cs
 }
 
-// writeFlows prints the table. With all, IDs name their session and times
-// their day.
-func writeFlows(w *terminal, xs []*flow.Exchange, all bool) error {
+// writeFlows prints the table, with the marks that were made since its first
+// flow; all of them if there is no flow at all. With all, IDs name their session
+// and times their day.
+func writeFlows(w *terminal, c *choice, all bool) error {
+	xs, marks := c.flows, c.marks
+	if len(xs) > 0 && c.limited {
+		marks = slices.DeleteFunc(slices.Clone(marks), func(m sessionMark) bool { return m.At.Before(xs[0].Started) })
+	}
+	if len(xs) == 0 && len(marks) == 0 {
+		return nil
+	}
 	onlyCalls := !slices.ContainsFunc(xs, func(x *flow.Exchange) bool { return callOf(x) == nil })
 	t := table{notes: true, columns: listColumns(onlyCalls)}
 	clock := "15:04:05"
 	if all || spansDays(xs) {
 		clock = "01-02 15:04:05"
 	}
+	mark := func(m *sessionMark) {
+		name := m.Name()
+		if all {
+			name = m.session + "/" + name
+		}
+		t.line(markLine(m.Mark, name, clock), cyan)
+	}
 	for _, x := range xs {
+		for ; len(marks) > 0 && marks[0].At.Before(x.Started); marks = marks[1:] {
+			mark(&marks[0])
+		}
 		id := fmt.Sprint(x.ID)
 		if all {
 			id = x.Session + "/" + id
@@ -133,6 +153,9 @@ func writeFlows(w *terminal, xs []*flow.Exchange, all bool) error {
 			{text: f.path}, f.status, {text: x.Kind}, {text: sizeText(f.size)}, {text: f.took}, {text: f.process}}
 		row = append(row, callCells(x)...)
 		t.add(append(row, cell{f.note, yellow})...)
+	}
+	for i := range marks {
+		mark(&marks[i])
 	}
 	return t.write(w)
 }

@@ -101,12 +101,25 @@ func (o *tailOptions) follow(ctx context.Context, r *store.Reader, id int64, w *
 		return followFlow(ctx, r, id, t.change)
 	}
 	return followFlow(ctx, r, 0, func(c store.Change) error {
+		if c.Step == store.SessionNoted {
+			return tailMark(w, c.Note)
+		}
 		if c.Step != store.Done {
 			return nil
 		}
 		_, err := fmt.Fprintln(w, tailLine(w, c.Flow))
 		return err
 	})
+}
+
+// tailMark prints a mark between the lines of flows.
+func tailMark(w *terminal, n *flow.Note) error {
+	m, ok := store.MarkOf(*n)
+	if !ok {
+		return nil
+	}
+	_, err := fmt.Fprintln(w, w.paint(cyan, w.fit(printable(markLine(m, m.Name(), "15:04:05")))))
+	return err
 }
 
 // escapingLines is a terminal for JSON lines.

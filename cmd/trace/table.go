@@ -35,10 +35,16 @@ const (
 
 func (t *table) add(cells ...cell) { t.rows = append(t.rows, cells) }
 
+// line puts a line of its own between the rows.
+func (t *table) line(text string, st style) { t.rows = append(t.rows, []cell{{printable(text), st}}) }
+
 // write prints the table in the width of w.
 func (t *table) write(w *terminal) error {
 	natural := make([]int, len(t.columns))
 	for _, row := range t.rows {
+		if len(row) < len(t.columns) {
+			continue
+		}
 		for i := range row {
 			row[i].text = strings.TrimRight(printable(row[i].text), " ")
 			natural[i] = max(natural[i], columns(row[i].text))
@@ -60,6 +66,10 @@ func (t *table) write(w *terminal) error {
 	}
 	t.writeRow(&b, w, titles, widths)
 	for _, row := range t.rows {
+		if len(row) < len(t.columns) {
+			b.WriteString(w.paint(row[0].style, w.fit(row[0].text)) + "\n")
+			continue
+		}
 		t.writeRow(&b, w, row, widths)
 		if note := row[len(row)-1]; t.notes && w.tty && note.text != "" && w.width > len(indent) {
 			b.WriteString(indent + w.paint(note.style, shorten(note.text, w.width-len(indent))) + "\n")

@@ -32,7 +32,7 @@ func TestTableFitsAnyWidth(t *testing.T) {
 	for width := 1; width < 240; width++ {
 		t.Run(fmt.Sprint(width), func(t *testing.T) {
 			w, out := screen(width, false)
-			if err := writeFlows(w, xs, false); err != nil {
+			if err := writeFlows(w, &choice{flows: xs}, false); err != nil {
 				t.Fatal(err)
 			}
 			fits(t, out.String(), width)

@@ -105,7 +105,7 @@ func TestListTable(t *testing.T) {
 	}{{"list-80", 80, false, false}, {"list-40", 40, false, false}, {"list-132-color", 132, true, false}, {"list-piped", 0, false, false}, {"list-all", 100, false, true}} {
 		t.Run(c.name, func(t *testing.T) {
 			w, out := screen(c.width, c.color)
-			if err := writeFlows(w, sampleFlows(), c.all); err != nil {
+			if err := writeFlows(w, &choice{flows: sampleFlows()}, c.all); err != nil {
 				t.Fatal(err)
 			}
 			golden(t, c.name, out.String())
