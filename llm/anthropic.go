@@ -172,8 +172,11 @@ func anthropicBlocks(raw json.RawMessage) []Block {
 // anthropicBlock reads a block of content.
 func anthropicBlock(raw json.RawMessage) Block {
 	o := members(raw)
+	if kind(raw) == '"' { // not as documented, but plain
+		return Block{Kind: Text, Text: text(raw)}
+	}
 	if o == nil {
-		return Block{Kind: Other, Text: text(raw), Raw: raw}
+		return Block{Kind: Other, Raw: raw}
 	}
 	b := Block{Type: o.text("type"), Cache: o.mark("cache_control"), Raw: raw}
 	switch t := b.Type; {
@@ -192,6 +195,8 @@ func anthropicBlock(raw json.RawMessage) Block {
 	case t == "search_result":
 		b.Kind, b.Name, b.URL = Document, o.text("title"), o.text("source")
 		b.Content = anthropicBlocks(o.get("content"))
+	case t == "web_search_result":
+		b.Kind, b.Name, b.URL = Document, o.text("title"), o.text("url")
 	case strings.HasSuffix(t, "tool_use"):
 		b.Kind, b.ID, b.Name, b.Input = ToolCall, o.text("id"), o.text("name"), o.get("input")
 		b.Server = t != "tool_use"
@@ -200,8 +205,8 @@ func anthropicBlock(raw json.RawMessage) Block {
 		b.Name = strings.TrimSuffix(strings.TrimSuffix(t, "tool_result"), "_")
 		b.Content = anthropicBlocks(o.get("content"))
 		b.IsError = o.truth("is_error") || strings.HasSuffix(o.object("content").text("type"), "_error")
-	default:
-		b.Kind = Other
+	default: // of compaction, content is the summary
+		b.Kind, b.Text = Other, text(o.get("content"))
 	}
 	return b
 }

@@ -125,10 +125,22 @@ func (s *anthropicStream) event(e *event) {
 	case "error":
 		s.c.Error = &Error{Status: 200}
 		s.c.Error.read(e.data)
-	case "content_block_stop", "ping", "":
-		if e.text == "[DONE]" { // of some who speak like Anthropic
-			s.stopped = true
-		}
+	case "content_block_stop", "ping":
+	default:
+		s.other(name, e)
+	}
+}
+
+// other takes what Anthropic does not send: the errors and ends of those who
+// speak like it, and what nobody knows yet.
+func (s *anthropicStream) other(name string, e *event) {
+	switch {
+	case e.text == "[DONE]":
+		s.stopped = true
+	case e.head != nil && !e.data.has("type"): // Bedrock's, to be ignored
+	case !absent(e.data.get("error")) && !e.data.has("type"):
+		s.c.Error = &Error{Status: 200}
+		s.c.Error.read(e.data)
 	default:
 		s.keep(name, e)
 	}
@@ -153,8 +165,11 @@ func (s *anthropicStream) exception(e *event) bool {
 
 // keep puts what is not understood beside the answer.
 func (s *anthropicStream) keep(name string, e *event) {
-	if e.raw != nil {
+	switch {
+	case e.raw != nil:
 		s.c.Extra = append(s.c.Extra, Param{name, e.raw})
+	case e.text != "":
+		s.c.Extra = append(s.c.Extra, Param{name, quote(e.text)})
 	}
 }
 

@@ -104,10 +104,10 @@ func scriptBody(d *flow.Detail, h *flow.Head, body string) {
 	var blocks []string
 	switch h.Framing = h.Get("Framing"); {
 	case strings.Contains(d.Response.ContentType, "text/event-stream"):
-		h.Framing, blocks = flow.FramingSSE, strings.SplitAfter(body, "\n\n")
+		h.Framing, blocks = flow.FramingSSE, splitSSE(body)
 	case strings.Contains(d.Response.ContentType, "amazon.eventstream"):
 		h.Framing = flow.FramingEventStream
-		for _, block := range strings.SplitAfter(body, "\n\n") {
+		for _, block := range splitSSE(body) {
 			if e := flow.ParseEvent(flow.FramingSSE, []byte(block)); e.Dispatched {
 				blocks = append(blocks, amazonFrame(e.Event, e.Data))
 			}
@@ -132,6 +132,14 @@ func scriptBody(d *flow.Detail, h *flow.Head, body string) {
 		}
 	}
 	h.Streaming = blocks != nil
+}
+
+// splitSSE cuts at empty lines, whatever ends lines.
+func splitSSE(body string) []string {
+	if strings.Contains(body, "\r\n\r\n") {
+		return strings.SplitAfter(body, "\r\n\r\n")
+	}
+	return strings.SplitAfter(body, "\n\n")
 }
 
 func scriptPart(s string) (line string, fields []flow.Field, body string) {

@@ -247,6 +247,9 @@ func (e *Error) read(o object) {
 			e.Type = s
 		}
 	}
+	if raw := inner.get("code"); e.Type == "" && kind(raw) == '0' {
+		e.Type = string(raw)
+	}
 }
 
 // maxShort bounds a message that is a page.
