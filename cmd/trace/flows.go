@@ -26,7 +26,7 @@ that name) or its file.`,
 		Args: noSubcommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newFlowsListCommand(), newFlowsShowCommand(), newFlowsTailCommand())
+	cmd.AddCommand(newFlowsListCommand(), newFlowsShowCommand(), newFlowsTailCommand(), newFlowsDumpCommand())
 	return cmd
 }
 

@@ -1,0 +1,168 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+
+	"trace/flow"
+)
+
+// dump runs `flows dump` and returns what it printed.
+func dump(t *testing.T, args ...string) string {
+	t.Helper()
+	stdout, stderr, code := runCLI(t, append([]string{"flows", "dump"}, args...)...)
+	if code != 0 {
+		t.Fatalf("flows dump %v: exit %d, %s", args, code, stderr)
+	}
+	return stdout
+}
+
+// entriesOf returns the entries of a HAR, by their flows.
+func entriesOf(t *testing.T, har string) string {
+	t.Helper()
+	var file struct {
+		Log struct {
+			Entries []struct {
+				ID      string `json:"_id"`
+				Request struct{ Method string }
+			}
+		}
+	}
+	if err := json.Unmarshal([]byte(har), &file); err != nil {
+		t.Fatalf("%v in %s", err, har)
+	}
+	if file.Log.Entries == nil {
+		t.Errorf("entries is no list in %s", har)
+	}
+	var ids []string
+	for _, e := range file.Log.Entries {
+		ids = append(ids, e.ID[strings.LastIndexByte(e.ID, '/')+1:])
+	}
+	return strings.Join(ids, " ")
+}
+
+// kindsOf returns the types of all lines.
+func kindsOf(t *testing.T, lines string) string {
+	t.Helper()
+	var ts []string
+	for line := range strings.Lines(lines) {
+		var l struct{ Type string }
+		if err := json.Unmarshal([]byte(line), &l); err != nil {
+			t.Fatalf("%v in %q", err, line)
+		}
+		ts = append(ts, l.Type)
+	}
+	return strings.Join(ts, " ")
+}
+
+func TestDumpChoice(t *testing.T) {
+	t.Setenv("XDG_STATE_HOME", t.TempDir())
+	r := sampleSession(t)
+	for args, want := range map[string]string{
+		"": "1 2", "1": "1", "2 1": "2 1", "--status 404": "1", "--limit 3": "2", "1 2 --method post": "2", "1 2 --limit 1": "2",
+		"--host nosuch": "", "--format har --session sample": "1 2", r.id + "/2": "2", "--all": "1 2", "1 1": "1", "--kind http --all --limit 1": "2",
+	} {
+		if got := entriesOf(t, dump(t, strings.Fields(args)...)); got != want {
+			t.Errorf("flows dump %s: %q, want %q", args, got, want)
+		}
+	}
+	for filter, want := range map[string]string{
+		`.[]|select(.response.status==404)`: "1", `map(.id)|reverse`: "2 1", `[]`: "", `.[1:3]`: "2",
+	} {
+		if got := entriesOf(t, dump(t, "--kind", "http", "--jq", filter)); got != want {
+			t.Errorf("--jq %s: %q, want %q", filter, got, want)
+		}
+	}
+	for args, c := range map[string]struct {
+		code int
+		want string
+	}{
+		"9":                {1, "no flow 9"},
+		"3":                {1, "flow 3: har"},
+		"4":                {1, "flow 4: har"},
+		"x":                {1, "no flow"},
+		"nosuch/1":         {1, "nosuch"},
+		"--jq .[0].nosuch": {1, "--jq"},
+		"--jq error":       {1, "--jq"},
+		"--format tar":     {2, "har, jsonl"},
+		"--dir /tmp":       {2, "--dir"},
+		"--all 1":          {2, "exclude"},
+		"--session nosuch": {1, "nosuch"},
+		"--status 4x":      {2, "4x"},
+	} {
+		if _, stderr, code := runCLI(t, append([]string{"flows", "dump"}, strings.Fields(args)...)...); code != c.code || !strings.Contains(stderr, c.want) || strings.Count(stderr, "\n") != 1 {
+			t.Errorf("flows dump %s: exit %d, %q, want %d and %q", args, code, stderr, c.code, c.want)
+		}
+	}
+	second := sampleSession(t)
+	if got := dump(t, "--all", "--limit", "5", "--kind", "http"); strings.Count(got, `"_id"`) != 4 {
+		t.Errorf("--all: %s", got)
+	}
+	if got := dump(t, "--all", "--limit", "1", "--kind", "http"); strings.Count(got, `"_id"`) != 1 || !strings.Contains(got, second.id+"/2") {
+		t.Errorf("--all --limit 1: %s", got)
+	}
+	stdout, stderr, code := runCLI(t, "flows", "dump", "1", "9", "2")
+	if got := entriesOf(t, stdout); got != "1 2" || code != 1 || !strings.Contains(stderr, "no flow 9") {
+		t.Errorf("an unknown id among others: %q, exit %d, %q", got, code, stderr)
+	}
+	if _, stderr, _ := runCLI(t, "flows", "dump"); !strings.Contains(stderr, "2 flows left out") {
+		t.Errorf("what HAR cannot hold is not told: %q", stderr)
+	}
+}
+
+func TestDumpEmpty(t *testing.T) {
+	t.Setenv("XDG_STATE_HOME", t.TempDir())
+	record(t, "empty").flush()
+	if got := dump(t); !strings.Contains(got, `"entries":[`) || entriesOf(t, got) != "" {
+		t.Errorf("an empty session: %s", got)
+	}
+	if got := kindsOf(t, dump(t, "--format", "jsonl")); got != "meta" {
+		t.Errorf("an empty session: %q", got)
+	}
+}
+
+// TestDumpJSONL: the lines are those of the live log, whatever their order
+// between flows.
+func TestDumpJSONL(t *testing.T) {
+	t.Setenv("XDG_STATE_HOME", t.TempDir())
+	r := sampleSession(t)
+	want := "meta connection_open request response_headers response request response_headers sse sse stream_end connection_close connection_open tcp connection_close dns"
+	if got := kindsOf(t, dump(t, "--format", "jsonl")); got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if got := kindsOf(t, dump(t, "--format", "jsonl", "2")); got != "meta connection_open request response_headers sse sse stream_end connection_close" {
+		t.Errorf("flow 2: %q", got)
+	}
+	on := emit(r.open("b.example", 443, nil))
+	on.request(1, "POST", "b.example", "/three", "{}")
+	on.answer(1, 200, "text/event-stream", true)
+	on.event(1, "{}")
+	r.flush()
+	if got := kindsOf(t, dump(t, "--format", "jsonl", "last")); got != "meta connection_open request response_headers sse" {
+		t.Errorf("a flow that runs: %q", got)
+	}
+	if got := entriesOf(t, dump(t, "last")); got != "5" {
+		t.Errorf("a flow that runs: %q", got)
+	}
+}
+
+// TestDumpManyOnOneConnection: the end of a connection follows its last flow.
+func TestDumpManyOnOneConnection(t *testing.T) {
+	t.Setenv("XDG_STATE_HOME", t.TempDir())
+	r := record(t, "many")
+	on := emit(r.open("a.example", 443, nil))
+	for i := range int64(3) {
+		on.request(i+1, "GET", "a.example", fmt.Sprint("/", i), "")
+		on.answer(i+1, 200, "text/plain", false)
+		on.body(i+1, flow.Server, "x")
+		on(flow.End, i+1, nil)
+	}
+	on(flow.ConnEnd, 0, nil)
+	r.flush()
+	want := "meta connection_open request response_headers response request response_headers response connection_close"
+	if got := kindsOf(t, dump(t, "--format", "jsonl", "3", "1")); got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
