@@ -1,0 +1,9 @@
+package replay
+
+import "syscall"
+
+// The errors of sockets that mean something here.
+const (
+	errReset   = syscall.ECONNRESET
+	errRefused = syscall.ECONNREFUSED
+)
