@@ -154,6 +154,10 @@ type Conn struct {
 	Decrypted bool   // TLS was taken off
 	Opaque    string // why it is not decoded: "not_http", "tls_pinned", "undecrypted", …; "" if it is
 
+	// Replay says what a connection of SourceReplay sent again: SESSION/ID, or
+	// the name of a template. "" for others.
+	Replay string `json:",omitempty"`
+
 	Child    TLS // the leg between child and trace
 	Upstream TLS // the leg between trace and the server
 

@@ -22,6 +22,7 @@ type jsonExchange struct {
 	ID       string     `json:"id"`
 	Session  string     `json:"session"`
 	Source   Source     `json:"source"`
+	Replay   string     `json:"replay_of,omitempty"` // SESSION/ID, or the name of a template
 	Kind     string     `json:"kind"`
 	State    string     `json:"state"`
 	Started  string     `json:"started"`
@@ -227,7 +228,7 @@ func (x *Exchange) since(t time.Time) float64 { return *MS(max(0, t.Sub(x.Starte
 
 func (x *Exchange) json() *jsonExchange {
 	j := &jsonExchange{
-		ID: strconv.FormatInt(x.ID, 10), Session: x.Session, Source: x.Conn.Source,
+		ID: strconv.FormatInt(x.ID, 10), Session: x.Session, Source: x.Conn.Source, Replay: x.Conn.Replay,
 		Kind: x.Kind, State: x.State, Started: Stamp(x.Started),
 		Process: x.Conn.Process, Conn: x.Conn.json(),
 		Request: x.Request.json(true), Response: x.Response.json(false),

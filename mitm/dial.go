@@ -95,8 +95,18 @@ func (p *Proxy) target(dst netip.AddrPort, name string, lent bool) string {
 	if lent && name != "" {
 		host = name
 	}
-	for _, rule := range p.ConnectTo {
-		if !rule.matches(port, name, addr) {
+	return redirect(p.ConnectTo, host, port, name, addr)
+}
+
+// Redirect returns what to dial for a host and port under rules.
+func Redirect(rules []ConnectTo, host string, port uint16) string {
+	return redirect(rules, host, port, host)
+}
+
+// redirect is Redirect for a destination that goes by several names.
+func redirect(rules []ConnectTo, host string, port uint16, names ...string) string {
+	for _, rule := range rules {
+		if !rule.matches(port, names...) {
 			continue
 		}
 		if rule.ToHost != "" {

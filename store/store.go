@@ -98,6 +98,7 @@ type Store struct {
 	ended    atomic.Bool
 	readers  atomic.Int32 // of this process, of a file that has a name
 	finished atomic.Bool
+	joined   bool // the session is another's: see Reopen
 }
 
 // Create makes a new session file at path, which must not exist, and starts
@@ -215,11 +216,17 @@ func (s *Store) Finish(exit int, at time.Time) (flow.Session, error) {
 	s.queue.close()
 	<-s.done
 	w := s.writer
-	err := w.finish(exit, at)
+	var err error
+	if s.joined {
+		w.abandonAll(at)
+		err = w.leave()
+	} else {
+		err = w.finish(exit, at)
+	}
 	session := w.summary()
 	s.commits.Add(1)
 	s.ended.Store(true)
-	if err == nil {
+	if err == nil && !s.joined {
 		w.oneFile(s.shared != nil || s.readers.Load() > 0)
 	}
 	if e := w.close(); err == nil {

@@ -26,6 +26,9 @@ that name) or its file.`,
 		Args: noSubcommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+
+	cmd.AddCommand(newFlowsSaveCommand())
+
 	cmd.AddCommand(newFlowsListCommand(), newFlowsShowCommand(), newFlowsTailCommand(), newFlowsDumpCommand())
 	return cmd
 }
