@@ -285,9 +285,6 @@ func (c *Call) countAnswer(in *input) {
 	if c.Error = in.failure(); c.Error != nil {
 		return
 	}
-	o := members(in.answer)
-	if o.has("input_tokens") {
-		c.Usage = &Usage{Input: max(0, o.integer("input_tokens")), Raw: in.answer}
-	}
-	c.Extra = merged(nil, o, "input_tokens")
+	c.Extra = members(in.answer)
+	c.Partial = c.Extra == nil && in.status != 0
 }

@@ -394,19 +394,33 @@ func (call *chatCall) piece(o object) {
 	call.extra.addAll(o, extends, "index", "id", "type", "function", "custom")
 }
 
+// block returns the call. Raw is as it stands in a message, with what others
+// add to it: signatures of Google, for one.
 func (call *chatCall) block() Block {
-	b := Block{Kind: ToolCall, Type: call.kind, ID: call.id, Name: call.name, Input: call.object}
 	s := call.arguments.String()
-	switch {
-	case b.Type == "custom":
-		b.Text = s
-	case b.Input == nil && s != "":
+	if call.kind == "function_call" {
+		b := Block{Kind: ToolCall, Type: call.kind, Name: call.name}
 		b.argumentText(s)
+		return b
 	}
-	if extra := call.extra.params(); extra != nil { // signatures of Google, for one
-		b.Raw = object(extra).raw()
+	name, inner := "function", object{{"name", quote(call.name)}}
+	switch {
+	case call.kind == "custom":
+		name, inner = "custom", inner.set("input", quote(s))
+	case call.object != nil:
+		inner = inner.set("arguments", call.object)
+	default:
+		inner = inner.set("arguments", quote(s))
 	}
-	return b
+	var o object
+	if call.id != "" {
+		o = o.set("id", quote(call.id))
+	}
+	if call.kind != "" {
+		o = o.set("type", quote(call.kind))
+	}
+	o = append(o.set(name, inner.raw()), call.extra.params()...)
+	return chatToolCall(o.raw())
 }
 
 // times notes when the first content and the last event came.

@@ -20,9 +20,11 @@ const (
 	Messages        = "messages"         // Anthropic's
 	Chat            = "chat"             // OpenAI's Chat Completions
 	Responses       = "responses"        // OpenAI's
+	Realtime        = "realtime"         // OpenAI's, of speech
 	Completions     = "completions"      // OpenAI's old one
 	GenerateContent = "generate_content" // Google's
 	Interactions    = "interactions"     // Google's newer one
+	Live            = "live"             // Google's, of speech
 	OllamaChat      = "ollama_chat"
 	OllamaGenerate  = "ollama_generate"
 	CountTokens     = "count_tokens" // of any provider: answers a number, which stands in Extra; it has no Usage

@@ -100,10 +100,10 @@ func (b *Block) audio(o object) {
 	if format := o.text("format"); format != "" {
 		b.Media = "audio/" + format
 	}
-	b.Size = base64Length(o.text("data"))
+	b.Size = base64Length(o.text("data") + o.text("audio"))
 	b.Text = o.text("transcript")
 	if b.Size == 0 {
-		b.URL = o.text("id")
+		b.URL = o.text("id") // of one that was said before
 	}
 }
 

@@ -22,6 +22,9 @@ type format struct {
 // formats are asked in this order. A new one is a line here.
 var formats = []format{
 	{matchAnthropic, readAnthropic},
+	{matchOpenAI, readOpenAI},
+	{matchGemini, readGemini},
+	{matchOllama, readOllama},
 }
 
 // A route is where a request goes, prepared for matching.

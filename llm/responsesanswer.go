@@ -236,13 +236,7 @@ func (s *responsesStream) end() {
 	if !s.ended || len(output) == 0 {
 		var messages []Message
 		for _, it := range s.items {
-			m := item(it.raw())
-			if !it.done { // nothing says that the item was so
-				for i := range m.Blocks {
-					m.Blocks[i].Raw = nil
-				}
-			}
-			messages = append(messages, m)
+			messages = append(messages, item(it.raw()))
 		}
 		c.said(messages)
 	} else {
@@ -257,7 +251,7 @@ func (s *responsesStream) end() {
 	if !s.ended {
 		c.Stop = ""
 	}
-	c.Partial = !s.ended
+	c.Partial = !s.ended && (c.Error == nil || c.Answer != nil)
 }
 
 // add adds a block to the answer.

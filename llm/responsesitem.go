@@ -48,7 +48,7 @@ type element struct {
 
 // maxElements bounds how far behind the last an element may be named: it is a
 // number that the server sends.
-const maxElements = 1 << 12
+const maxElements = 64
 
 // at returns an element, nil if the index is out of all reason.
 func (l *list) at(index int, kind, field string) *element {
@@ -121,14 +121,14 @@ func (it *responsesItem) raw() json.RawMessage {
 			o = o.set("role", quote("assistant"))
 		}
 	}
-	for name, l := range map[string]list{"content": it.content, "summary": it.summary, "output": it.shellOut} {
+	for i, l := range []list{it.content, it.summary, it.shellOut} {
 		if l != nil {
-			o = o.set(name, l.raw())
+			o = o.set([]string{"content", "summary", "output"}[i], l.raw())
 		}
 	}
-	for name, p := range map[string]*piece{"arguments": &it.arguments, "input": &it.input, "code": &it.code} {
+	for i, p := range []*piece{&it.arguments, &it.input, &it.code} {
 		if p.set {
-			o = o.set(name, quote(p.text.String()))
+			o = o.set([]string{"arguments", "input", "code"}[i], quote(p.text.String()))
 		}
 	}
 	if it.commands != nil {

@@ -1,0 +1,170 @@
+package llm
+
+import (
+	"encoding/json"
+
+	"trace/flow"
+)
+
+// A responsesSocket tells apart the responses that are asked for, one after the
+// other or at once, on one WebSocket. A response.create begins a call, the last
+// event of its response ends it. Events name the response or the stream that
+// they belong to, or neither: then it is the one that runs.
+type responsesSocket struct {
+	in     *input
+	calls  []*socketCall
+	steers []object // that no response has taken up
+}
+
+// A socketCall is one response.
+type socketCall struct {
+	c        *Call
+	stream   *responsesStream
+	id       string // of the response, once it is told
+	streamID string
+	ended    bool
+}
+
+// readResponsesSocket reads the calls of a WebSocket.
+func readResponsesSocket(in *input) []*Call {
+	s := &responsesSocket{in: in}
+	for _, e := range in.messages() {
+		switch {
+		case e.data == nil:
+		case e.side == flow.Client:
+			s.client(e)
+		default:
+			s.server(e)
+		}
+	}
+	var calls []*Call
+	for _, sc := range s.calls {
+		sc.stream.end()
+		calls = append(calls, sc.c)
+	}
+	for _, o := range s.steers {
+		s.steer(o)
+	}
+	return calls
+}
+
+// client reads a message of the client.
+func (s *responsesSocket) client(e event) {
+	switch o := e.data; o.text("type") {
+	case "response.create":
+		if inner := o.object("response"); inner != nil { // nested, as Realtime has it
+			o = inner
+		}
+		s.begin(o)
+	case "response.steer":
+		s.steers = append(s.steers, o)
+	default:
+		s.note(e)
+	}
+}
+
+// begin begins a call.
+func (s *responsesSocket) begin(request object) *socketCall {
+	c := s.in.call()
+	c.Stream = true
+	c.responsesRequest(object(request.without("type")))
+	c.codexSession(s.in)
+	sc := &socketCall{c: c, stream: newResponsesStream(c, request, 200), streamID: request.text("stream_id")}
+	s.calls = append(s.calls, sc)
+	return sc
+}
+
+// server reads a message of the server.
+func (s *responsesSocket) server(e event) {
+	sc := s.find(e.data)
+	if sc == nil {
+		s.note(e)
+		return
+	}
+	sc.stream.event(e)
+	if e.data.text("type") == "error" {
+		sc.ended = true
+		if status := e.data.nth("status", 0); status >= 400 && sc.c.Error != nil {
+			sc.c.Error.Status = status
+		}
+	}
+	sc.ended = sc.ended || sc.stream.ended
+}
+
+// note keeps a message that belongs to no response that runs.
+func (s *responsesSocket) note(e event) {
+	if n := len(s.calls); n > 0 {
+		c := s.calls[n-1].c
+		c.Extra = append(c.Extra, Param{e.data.text("type"), e.raw})
+	}
+}
+
+// find returns the call that a message of the server is about.
+func (s *responsesSocket) find(o object) *socketCall {
+	stream := o.text("stream_id")
+	id := o.object("response").text("id")
+	if id == "" {
+		id = o.text("response_id")
+	}
+	var running, waiting *socketCall
+	for i := len(s.calls) - 1; i >= 0; i-- {
+		sc := s.calls[i]
+		switch {
+		case id != "" && sc.id == id:
+			return sc
+		case sc.ended || stream != "" && sc.streamID != stream:
+		case sc.id == "":
+			waiting = sc // the oldest
+		case running == nil:
+			running = sc // the newest
+		}
+	}
+	switch {
+	case o.text("type") == "response.created" || id != "" && running == nil:
+		if waiting == nil {
+			waiting = s.unasked(o)
+		}
+		waiting.id = id
+		return waiting
+	case running != nil:
+		return running
+	}
+	return waiting
+}
+
+// unasked begins a call for a response that no response.create asked for: one
+// that was steered goes on under a new id.
+func (s *responsesSocket) unasked(o object) *socketCall {
+	request := object{}
+	if len(s.steers) > 0 {
+		request = object(s.steers[0].without("type"))
+		s.steers = s.steers[1:]
+	}
+	if n := len(s.calls); n > 0 && !request.has("model") {
+		request = append(request, Param{"model", quote(s.calls[n-1].c.Model)})
+	}
+	sc := s.begin(request)
+	sc.streamID = o.text("stream_id")
+	return sc
+}
+
+// steer gives what was said in the middle to the call that it was said to.
+func (s *responsesSocket) steer(o object) {
+	if len(s.calls) == 0 {
+		return
+	}
+	to := s.calls[len(s.calls)-1]
+	for _, sc := range s.calls {
+		if sc.id != "" && sc.id == o.text("previous_response_id") {
+			to = sc
+		}
+	}
+	list := elements(o.get("input"))
+	if list == nil {
+		list = []json.RawMessage{o.get("input")}
+	}
+	for _, m := range items(list) {
+		m.Extra = append(m.Extra, Param{"type", quote("response.steer")})
+		to.c.Messages = append(to.c.Messages, m)
+	}
+}
