@@ -102,9 +102,9 @@ func (s *geminiStream) chunk(o object, at time.Time, status int) {
 		c.Error.read(o)
 	}
 	if inner := o.object("response"); inner != nil {
-		s.extra.addAll(o, replaces, "response", "traceId")
-		if id := o.text("traceId"); id != "" {
-			c.ID = id
+		s.extra.addAll(o, replaces, "response")
+		if id := o.text("traceId"); id != "" && c.ID == "" {
+			c.ID = id // where there is none inside
 		}
 		o = inner
 	}

@@ -86,18 +86,6 @@ func (l list) raw() json.RawMessage {
 	return append(b, ']')
 }
 
-// array returns values as a JSON array.
-func array(values []json.RawMessage) json.RawMessage {
-	b := []byte{'['}
-	for i, v := range values {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = append(b, v...)
-	}
-	return append(b, ']')
-}
-
 // set takes the item as an event tells it.
 func (it *responsesItem) set(raw json.RawMessage, done bool) {
 	o := members(raw)
