@@ -159,12 +159,12 @@ func (o *dumpOptions) choose(ctx context.Context, args []string, filters []filte
 		}
 		err = c.filter(ctx, o.query, filters)
 	}
-	newest(all, o.query.Limit)
+	newestOf(all, o.query.Limit)
 	return all, broken, err
 }
 
-// newest leaves the newest n flows of all sessions together, all for 0.
-func newest(all []*chosen, n int) {
+// newestOf leaves the newest n flows of all sessions together, all for 0.
+func newestOf(all []*chosen, n int) {
 	var starts []time.Time
 	for _, c := range all {
 		for _, id := range c.ids {
