@@ -23,6 +23,10 @@ type showOptions struct {
 	json         bool
 	requestBody  bool
 	responseBody bool
+	prompt       bool
+	answer       bool
+	http         bool
+	full         bool
 	raw          string
 	session      string
 }
@@ -34,6 +38,11 @@ func newFlowsShowCommand() *cobra.Command {
 		Short: "Show one flow: for reading, as JSON, one body, or the bytes on the wire",
 		Long: `Show one flow: for reading, as JSON with bodies and messages, exactly one decoded
 body, or exactly the bytes of the exchange as they were on the wire.
+
+A call to a language model is shown as a conversation: system prompt and tools
+as lines with their sizes, the messages that the turn before had too as a number,
+then what is new and the answer. --full leaves nothing out, --http shows heads,
+bodies and events.
 
 ID is the number that the list shows, SESSION/NUMBER, or last (or -1) for the
 newest flow.
@@ -57,6 +66,10 @@ HTTP/2 frames and WebSocket frames as they passed. They are recorded with
 	f.BoolVar(&o.json, "json", false, "print JSON, with bodies and messages")
 	f.BoolVar(&o.requestBody, "request-body", false, "print exactly the decoded body of the request")
 	f.BoolVar(&o.responseBody, "response-body", false, "print exactly the decoded body of the answer")
+	f.BoolVar(&o.prompt, "prompt", false, "print the last prompt of the user, of a call to a language model")
+	f.BoolVar(&o.answer, "answer", false, "print exactly the text of the answer, put together from its stream")
+	f.BoolVar(&o.full, "full", false, "leave nothing out of a conversation")
+	f.BoolVar(&o.http, "http", false, "show a call to a language model as the exchange that it is")
 	f.StringVar(&o.raw, "raw", "", "print exactly the bytes on the wire; `SIDE`: request, response or both")
 	f.Lookup("raw").NoOptDefVal = rawBoth
 	f.StringVar(&o.session, "session", "", "read the session with this `ID, NAME or FILE`")
@@ -84,26 +97,25 @@ func (o *showOptions) run(arg string, w *terminal, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if o.json {
-		text, err := d.MarshalJSON()
-		if err != nil {
-			return fmt.Errorf("flow %d: %w", id, err)
-		}
-		return writeJSON(w, text)
+	switch {
+	case o.json:
+		return o.showJSON(w, r, d)
+	case o.prompt, o.answer:
+		return o.showPart(w, stderr, d)
 	}
-	return writeDetail(w, d)
+	return o.showForReading(w, r, d)
 }
 
 // check reports flags that make no sense, or none together.
 func (o *showOptions) check() error {
 	n := 0
-	for _, given := range []bool{o.json, o.requestBody, o.responseBody, o.raw != ""} {
+	for _, given := range []bool{o.json, o.requestBody, o.responseBody, o.raw != "", o.prompt, o.answer, o.http} {
 		if given {
 			n++
 		}
 	}
 	if n > 1 {
-		return errors.New("--json, --request-body, --response-body and --raw exclude each other")
+		return errExclusive
 	}
 	if o.raw != "" && rawSides[o.raw] == nil {
 		return fmt.Errorf("--raw=%s: want request, response or both", printable(o.raw))
@@ -213,6 +225,12 @@ func (p *printer) overview(x *flow.Exchange) {
 	p.fact("protocol", protocolText(x))
 	p.fact("connection", connText(x))
 	p.tls(c)
+	p.faults(x)
+}
+
+// faults prints how long the phases of x took, what went wrong and what was
+// noticed.
+func (p *printer) faults(x *flow.Exchange) {
 	p.fact("timings", timingsText(x))
 	if e := x.Error; e != nil {
 		p.fact("error", errorText(e))
