@@ -55,12 +55,15 @@ func (p *callPrinter) text(b *llm.Block, role string) {
 		p.indented(b.Text, "    ", plain, maxTextLines)
 	default:
 		for _, part := range promptParts(b.Text) {
-			if part.tag == "" {
+			switch part.tag {
+			case "":
 				p.indented(strings.Trim(part.text, "\n"), "    ", plain, maxTextLines)
-				continue
+			case slashCommand:
+				p.line("    %s %s", p.w.paint(yellow, "["+part.tag+"]"), w1(p.w, part.text))
+			default:
+				p.line("    %s", p.w.paint(yellow, "["+part.tag+"]"))
+				p.indented(part.text, "      ", faint, maxAddedLines)
 			}
-			p.line("    %s", p.w.paint(yellow, "["+part.tag+"]"))
-			p.indented(part.text, "      ", faint, maxAddedLines)
 		}
 	}
 }

@@ -46,18 +46,40 @@ func promptParts(text string) []promptPart {
 			break // a person wrote it
 		}
 		typed(text[:at[0]])
-		parts = append(parts, promptPart{tag, strings.TrimSpace(inner[:length])})
+		parts = appendPart(parts, promptPart{tag, strings.TrimSpace(inner[:length])})
 		text = inner[length+len("</>")+len(tag):]
 	}
 	typed(text)
 	return parts
 }
 
+// slashCommand is the tag of parts that stand for a command of the client and
+// its arguments.
+const slashCommand = "slash-command"
+
+// appendPart adds a part. Clients take slash commands apart into tags, in
+// either order: they are joined.
+func appendPart(parts []promptPart, p promptPart) []promptPart {
+	last := len(parts) - 1
+	switch p.tag {
+	case "command-message": // the name again, for people
+		return parts
+	case "command-name":
+		p.tag = slashCommand
+	case "command-args":
+		if last >= 0 && parts[last].tag == slashCommand {
+			parts[last].text = strings.TrimSpace(parts[last].text + " " + p.text)
+			return parts
+		}
+	}
+	return append(parts, p)
+}
+
 // isTyped reports whether somebody typed part of the text.
 func isTyped(text string) bool {
 	for _, p := range promptParts(text) {
 		switch p.tag {
-		case "", "command-name", "bash-input":
+		case "", slashCommand, "bash-input":
 			return true
 		}
 	}
@@ -116,19 +138,12 @@ func promptText(m *llm.Message) string {
 // nobody typed between marks.
 func markedParts(parts []promptPart) []string {
 	var lines []string
-	command := -1 // line of the slash command that may get its arguments
 	for _, p := range parts {
 		switch p.tag {
 		case "":
 			lines = append(lines, strings.Trim(p.text, "\n"))
-		case "command-name":
-			command = len(lines)
-			lines = append(lines, "[slash-command] "+p.text)
-		case "command-args":
-			if p.text != "" && command >= 0 {
-				lines[command] += " " + p.text
-			}
-		case "command-message": // the name again, for people
+		case slashCommand:
+			lines = append(lines, "["+p.tag+"] "+p.text)
 		default:
 			lines = append(lines, "["+p.tag+"]", p.text, "[/"+p.tag+"]")
 		}

@@ -145,7 +145,8 @@ func (p *callPrinter) system(c *llm.Call) {
 	if !p.full {
 		first = printable(firstLine(c.System[0].Text))
 	}
-	p.title("System", p.w.fit(fmt.Sprintf("(%s, %s) %s", count(int64(len(c.System)), "block"), bytesText(size), shorten(first, 100))))
+	facts := fmt.Sprintf("(%s, %s) %s", count(int64(len(c.System)), "block"), bytesText(size), shorten(first, 100))
+	p.title("System", p.w.fit(strings.TrimRight(facts, " ")))
 	if p.full {
 		p.blocks(c.System, "system")
 	}
