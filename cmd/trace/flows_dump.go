@@ -19,7 +19,7 @@ import (
 
 // dumpOptions are the flags of `flows dump`.
 type dumpOptions struct {
-	listOptions
+	selection
 	format string
 	dir    string
 }
@@ -75,33 +75,11 @@ Formats: ` + formatNames() + `.`,
 	f := cmd.Flags()
 	f.StringVar(&o.format, "format", dumpFormats[0].name, "write this `FORMAT`: "+formatNames())
 	f.StringVar(&o.dir, "dir", "", "write files below `DIR` (request-json)")
-	f.StringArrayVar(&o.jq, "jq", nil, "write the flows that this `FILTER` outputs; repeatable")
-	f.StringVar(&o.query.Host, "host", "", "only flows to hosts that match `GLOB`")
-	f.StringVar(&o.query.Method, "method", "", "only requests with this `METHOD`")
-	f.StringVar(&o.query.Status, "status", "", "only answers with this `STATUS`, such as 404 or 4xx")
-	f.StringVar(&o.query.Kind, "kind", "", "only flows of this `KIND`: http, websocket, tcp, udp or dns")
-	f.StringVar(&o.from, "from", "", "only flows that started at `TIME` or later")
-	f.StringVar(&o.to, "to", "", "only flows that started before `TIME`")
-	f.IntVar(&o.query.Limit, "limit", 0, "only the newest `N`")
-	f.StringVar(&o.session, "session", "", "read the session with this `ID, NAME or FILE`")
-	f.BoolVar(&o.all, "all", false, "read all sessions")
+	o.register(f)
 	return cmd
 }
 
-// A chosen session, and the flows of it that are to be written.
-type chosen struct {
-	r     *store.Reader
-	s     flow.Session
-	ids   []int64
-	named bool // by their IDs
-
-	started map[int64]time.Time // of ids, where filters were asked
-}
-
 func (o *dumpOptions) run(ctx context.Context, args []string, w *terminal, stderr io.Writer) error {
-	if ctx == nil {
-		ctx = context.Background()
-	}
 	i := slices.IndexFunc(dumpFormats, func(f dumpFormat) bool { return f.name == o.format })
 	if i < 0 {
 		return usageError{fmt.Errorf("--format %q: want one of %s", o.format, formatNames())}
@@ -112,224 +90,139 @@ func (o *dumpOptions) run(ctx context.Context, args []string, w *terminal, stder
 		return usageError{fmt.Errorf("--format %s writes files: --dir DIR says where", format.name)}
 	case !format.dir && o.dir != "":
 		return usageError{fmt.Errorf("--dir is of no use with --format %s, which goes to standard output", format.name)}
+	case len(args) > 0 && o.all:
+		return usageError{errors.New("--all and IDs exclude each other")}
 	}
 	if err := o.check(time.Now()); err != nil {
-		return usageError{err}
-	}
-	filters, err := parseFilters(o.jq)
-	if err != nil {
 		return err
 	}
 	if format.binary && w.tty {
 		return exitError{1, fmt.Errorf("%s is binary and standard output is a terminal: 'trace flows dump --format %[1]s > FILE'", format.name)}
 	}
-	all, broken, err := o.choose(ctx, args, filters, stderr)
-	defer func() {
-		for _, c := range all {
-			closing(c.r)
+	d := &dumper{format: format, stderr: stderr, named: len(args) > 0}
+	return d.write(w, o, func() error {
+		if d.named {
+			return o.writeNamed(ctx, d, args)
 		}
-	}()
+		return o.writeChosen(ctx, d)
+	})
+}
+
+// writeChosen writes the flows that the filters leave.
+func (o *dumpOptions) writeChosen(ctx context.Context, d *dumper) error {
+	c, err := o.choose(ctx, d.stderr)
 	if err != nil {
 		return err
 	}
-	d := &dumper{format: format, stderr: stderr, failed: broken}
-	return d.write(w, o, all)
-}
-
-// choose finds the sessions and their flows. broken says that some could not
-// be found or read, which has been said.
-func (o *dumpOptions) choose(ctx context.Context, args []string, filters []filter, stderr io.Writer) (all []*chosen, broken bool, err error) {
-	switch {
-	case len(args) > 0:
-		if o.all {
-			return nil, false, usageError{errors.New("--all and IDs exclude each other")}
-		}
-		all, broken, err = o.named(args, stderr)
-	case o.all:
-		all, broken, err = allSessions(stderr)
-	default:
-		var c *chosen
-		if c, err = openChosen(o.session); err == nil {
-			all = append(all, c)
-		}
-	}
-	for _, c := range all {
+	d.failed = d.failed || c.broken
+	if len(c.flows) == 0 && !o.all { // an empty file says of what
+		r, err := openSession(o.session)
 		if err != nil {
-			return all, broken, err
+			return err
 		}
-		err = c.filter(ctx, o.query, filters)
+		defer closing(r)
+		return d.session(r, nil)
 	}
-	newestOf(all, o.query.Limit)
-	return all, broken, err
+	return c.each(d.session)
 }
 
-// newestOf leaves the newest n flows of all sessions together, all for 0.
-func newestOf(all []*chosen, n int) {
-	var starts []time.Time
-	for _, c := range all {
-		for _, id := range c.ids {
-			starts = append(starts, c.started[id])
-		}
-	}
-	if n == 0 || len(starts) <= n {
-		return
-	}
-	slices.SortFunc(starts, time.Time.Compare)
-	from := starts[len(starts)-n]
-	for _, c := range all {
-		c.ids = slices.DeleteFunc(c.ids, func(id int64) bool { return c.started[id].Before(from) })
-	}
-}
-
-func openChosen(ref string) (*chosen, error) {
-	r, err := openSession(ref)
-	if err != nil {
-		return nil, err
-	}
-	s, err := r.Session()
-	if err != nil {
-		r.Close()
-		return nil, err
-	}
-	return &chosen{r: r, s: s}, nil
-}
-
-// named finds the flows with these IDs. One that does not exist is told and
-// the others are written.
-func (o *dumpOptions) named(args []string, stderr io.Writer) (all []*chosen, broken bool, err error) {
-	byRef := map[string]*chosen{}
+// writeNamed writes the flows with these IDs, in their order, that the filters
+// leave. One that does not exist is told and the others are written.
+func (o *dumpOptions) writeNamed(ctx context.Context, d *dumper, args []string) error {
+	var order []string
+	ids := map[string][]int64{}
 	for _, arg := range args {
 		ref, err := parseFlowRef(arg, o.session)
 		if errors.As(err, new(usageError)) {
-			return all, false, err
-		}
-		var id int64
-		c := byRef[ref.session]
-		if err == nil && c == nil {
-			if c, err = openChosen(ref.session); err == nil {
-				c.named, byRef[ref.session] = true, c
-				all = append(all, c)
-			}
+			return err
 		}
 		if err == nil {
-			id, err = resolve(c.r, ref)
+			ref.id, err = o.resolve(ref)
 		}
 		if err != nil {
-			fmt.Fprintf(stderr, "trace: %v\n", err)
-			broken = true
+			fmt.Fprintf(d.stderr, "trace: %v\n", err)
+			d.failed = true
 			continue
 		}
-		if !slices.Contains(c.ids, id) {
-			c.ids = append(c.ids, id)
+		if ids[ref.session] == nil {
+			order = append(order, ref.session)
+		}
+		if !slices.Contains(ids[ref.session], ref.id) {
+			ids[ref.session] = append(ids[ref.session], ref.id)
 		}
 	}
-	if len(all) == 0 && broken {
-		return nil, true, exitError{Code: 1} // said above
+	if len(order) == 0 {
+		return exitError{Code: 1} // said above
 	}
-	return all, broken, nil
+	for _, session := range order {
+		if err := o.writeOf(ctx, d, session, ids[session]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// allSessions opens all sessions that can be read.
-func allSessions(stderr io.Writer) (all []*chosen, broken bool, err error) {
-	dir, err := sessionsDir()
+func (o *dumpOptions) resolve(ref flowRef) (int64, error) {
+	r, err := openSession(ref.session)
 	if err != nil {
-		return nil, false, err
+		return 0, err
 	}
-	sessions, err := store.List(dir)
-	for _, s := range sessions {
-		r, e := store.Open(s.File)
-		if e != nil {
-			fmt.Fprintf(stderr, "trace: %v\n", e)
-			broken = true
-			continue
-		}
-		all = append(all, &chosen{r: r, s: s})
-	}
-	return all, broken, err
+	defer closing(r)
+	return resolve(r, ref)
 }
 
-// filter leaves the flows that fit q and the filters.
-func (c *chosen) filter(ctx context.Context, q store.Query, filters []filter) error {
-	if c.named && q == (store.Query{}) && len(filters) == 0 {
-		return nil // in the order of the command line
-	}
-	q.Heads = len(filters) > 0
-	if c.named {
-		q.Limit = 0 // of those named
-	}
-	xs, err := c.r.Flows(q)
+// writeOf writes flows of one session.
+func (o *dumpOptions) writeOf(ctx context.Context, d *dumper, session string, ids []int64) error {
+	r, err := openSession(session)
 	if err != nil {
 		return err
 	}
-	if c.named {
-		xs = slices.DeleteFunc(xs, func(x *flow.Exchange) bool { return !slices.Contains(c.ids, x.ID) })
+	defer closing(r)
+	fits := map[int64]bool{}
+	if o.filtered() {
+		s := o.selection
+		s.session, s.query.Limit = session, 0 // the newest of those named
+		c, err := s.choose(ctx, d.stderr)
+		if err != nil {
+			return err
+		}
+		c.flows = slices.DeleteFunc(c.flows, func(x *flow.Exchange) bool { return !slices.Contains(ids, x.ID) })
+		for _, x := range newest(c.flows, o.query.Limit) {
+			fits[x.ID] = true
+		}
+		ids = slices.DeleteFunc(ids, func(id int64) bool { return !fits[id] })
 	}
-	c.ids, c.started = c.ids[:0:0], make(map[int64]time.Time, len(xs))
-	for _, x := range xs {
-		c.ids = append(c.ids, x.ID)
-		c.started[x.ID] = x.Started
+	var xs []*flow.Exchange
+	for _, id := range ids {
+		xs = append(xs, &flow.Exchange{ID: id})
 	}
-	if len(filters) == 0 {
-		return nil
-	}
-	text, err := flowsJSON(xs)
-	if err != nil {
-		return err
-	}
-	v, err := generic(text)
-	if err != nil {
-		return err
-	}
-	outs, err := applyFilters(ctx, filters, v)
-	if err != nil {
-		return err
-	}
-	c.ids, err = idsOf(outs, c.ids)
-	return err
+	return d.session(r, xs)
 }
 
-// idsOf reads what filters output: flows, or their ids.
-func idsOf(outs []any, known []int64) (ids []int64, err error) {
-	list, _ := gathered(outs).([]any)
-	for _, v := range list {
-		if m, ok := v.(map[string]any); ok {
-			v = m["id"]
-		}
-		id := strings.Trim(fmt.Sprint(v), `"`)
-		id = id[strings.LastIndexByte(id, '/')+1:]
-		i := slices.IndexFunc(known, func(k int64) bool { return fmt.Sprint(k) == id })
-		if i < 0 {
-			return nil, exitError{1, errors.New("--jq: what the filters output are not flows, nor their ids")}
-		}
-		if !slices.Contains(ids, known[i]) {
-			ids = append(ids, known[i])
-		}
-	}
-	return ids, nil
-}
+// filtered reports whether any filter was given.
+func (o *dumpOptions) filtered() bool { return !o.unfiltered() || o.query.Limit > 0 }
 
 // A dumper writes flows in one format.
 type dumper struct {
 	format  dumpFormat
+	named   bool // each flow by its ID
+	to      export.Writer
 	stderr  io.Writer
 	failed  bool // something was told
 	without int  // flows that the format has no place for
 }
 
-func (d *dumper) write(w *terminal, o *dumpOptions, all []*chosen) error {
+func (d *dumper) write(w *terminal, o *dumpOptions, flows func() error) error {
 	var out io.Writer = w
 	if w.tty && d.format.json {
 		out = &escapingText{w: w}
 	}
 	b := bufio.NewWriterSize(out, 64<<10)
-	to := d.format.make(b, o)
-	for _, c := range all {
-		if err := d.session(to, c); err != nil {
-			b.Flush()
-			return err
-		}
+	d.to = d.format.make(b, o)
+	err := flows()
+	if err == nil {
+		err = d.to.End()
 	}
-	err := to.End()
 	if e := b.Flush(); err == nil {
 		err = e
 	}
@@ -346,34 +239,37 @@ func (d *dumper) write(w *terminal, o *dumpOptions, all []*chosen) error {
 	return nil
 }
 
-// session writes the flows of one session.
-func (d *dumper) session(to export.Writer, c *chosen) error {
-	if err := to.From(c.s, c.r); err != nil {
+// session writes flows of one session, of which only the ids need be known.
+func (d *dumper) session(r *store.Reader, xs []*flow.Exchange) error {
+	s, err := r.Session()
+	if err == nil {
+		err = d.to.From(s, r)
+	}
+	if err != nil {
 		return err
 	}
-	log, isLog := to.(*export.Log)
+	log, isLog := d.to.(*export.Log)
 	if isLog {
-		var err error
-		if log.Last, err = lastOf(c); err != nil {
+		if log.Last, err = lastOf(r, xs); err != nil {
 			return err
 		}
 	}
-	for _, id := range c.ids {
-		x, err := c.r.Flow(id)
+	for _, x := range xs {
+		whole, err := r.Flow(x.ID)
 		if errors.Is(err, store.ErrNoFlow) { // deleted meanwhile
 			continue
 		}
 		if err == nil {
-			err = to.Flow(x)
+			err = d.to.Flow(whole)
 		}
-		if err := d.judge(id, c.named, err); err != nil {
+		if err := d.judge(x, err); err != nil {
 			return err
 		}
 	}
-	if !isLog || c.named {
+	if !isLog || d.named {
 		return nil
 	}
-	notes, err := c.r.Notes()
+	notes, err := r.Notes()
 	for i := range notes {
 		if err == nil {
 			err = log.Noted(&notes[i])
@@ -383,41 +279,41 @@ func (d *dumper) session(to export.Writer, c *chosen) error {
 }
 
 // judge returns err if it ends the dump, and tells it if others can follow.
-func (d *dumper) judge(id int64, named bool, err error) error {
+func (d *dumper) judge(x *flow.Exchange, err error) error {
 	var body *export.BodyError
 	var damaged *store.FileError
 	switch {
 	case err == nil:
-	case errors.Is(err, export.ErrNoPlace) && named:
-		d.tell(id, fmt.Errorf("%s: %w", d.format.name, err))
+	case errors.Is(err, export.ErrNoPlace) && d.named:
+		d.tell(x, fmt.Errorf("%s: %w", d.format.name, err))
 	case errors.Is(err, export.ErrNoPlace):
 		d.without++
 	case errors.As(err, &body), errors.As(err, &damaged):
-		d.tell(id, err)
+		d.tell(x, err)
 	default:
 		return err
 	}
 	return nil
 }
 
-func (d *dumper) tell(id int64, err error) {
-	fmt.Fprintf(d.stderr, "trace: flow %d: %s\n", id, printable(err.Error()))
+func (d *dumper) tell(x *flow.Exchange, err error) {
+	fmt.Fprintf(d.stderr, "trace: flow %d: %s\n", x.ID, printable(err.Error()))
 	d.failed = true
 }
 
-// lastOf finds for each connection the last flow of c on it.
-func lastOf(c *chosen) (func(*flow.Exchange) bool, error) {
-	xs, err := c.r.Flows(store.Query{})
+// lastOf finds for each connection the last of these flows on it.
+func lastOf(r *store.Reader, xs []*flow.Exchange) (func(*flow.Exchange) bool, error) {
+	all, err := r.Flows(store.Query{})
 	if err != nil {
 		return nil, err
 	}
-	conns := make(map[int64]int64, len(xs))
-	for _, x := range xs {
+	conns := make(map[int64]int64, len(all))
+	for _, x := range all {
 		conns[x.ID] = x.Conn.ID
 	}
 	last := make(map[int64]int64)
-	for _, id := range c.ids {
-		last[conns[id]] = id
+	for _, x := range xs {
+		last[conns[x.ID]] = x.ID
 	}
 	return func(x *flow.Exchange) bool { return x.Conn.ID == 0 || last[x.Conn.ID] == x.ID }, nil
 }

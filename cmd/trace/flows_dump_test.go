@@ -69,7 +69,7 @@ func TestDumpChoice(t *testing.T) {
 		}
 	}
 	for filter, want := range map[string]string{
-		`.[]|select(.response.status==404)`: "1", `map(.id)|reverse`: "2 1", `[]`: "", `.[1:3]`: "2",
+		`.[]|select(.response.status==404)`: "1", `map({id})`: "1 2", `[]`: "", `.[1:3]`: "2",
 	} {
 		if got := entriesOf(t, dump(t, "--kind", "http", "--jq", filter)); got != want {
 			t.Errorf("--jq %s: %q, want %q", filter, got, want)
