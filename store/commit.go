@@ -106,7 +106,7 @@ func (w *writer) write() (fresh []*live, err error) {
 		return nil, err
 	}
 	for _, p := range w.chunks.sealed {
-		if _, err = w.db.exec("INSERT INTO pack VALUES(?,?,?,?,?)", p.first, p.count, p.raw, p.idx, p.data); err != nil {
+		if err = w.writePack(p); err != nil {
 			return nil, err
 		}
 	}
@@ -124,8 +124,7 @@ func (w *writer) write() (fresh []*live, err error) {
 		}
 	}
 	for _, s := range w.ops.segments {
-		if _, err = w.db.exec("INSERT INTO body VALUES(?,?,?,?,?,?,?,?)", s.l.x.ID, s.part, s.seq, s.first, s.count,
-			s.size, appendRecipe([]byte{}, s.spans), blobOrNull(s.times)); err != nil {
+		if err = w.writeSegment(s); err != nil {
 			return fresh, err
 		}
 	}
@@ -133,6 +132,25 @@ func (w *writer) write() (fresh []*live, err error) {
 		return fresh, err
 	}
 	return fresh, w.writeAnnotations()
+}
+
+func (w *writer) writePack(p *pack) error {
+	s, err := w.db.bind("INSERT INTO pack VALUES(?,?,?,?,?)")
+	if err == nil {
+		_, err = s.int(p.first).int(int64(p.count)).int(int64(p.raw)).blob(p.idx).blob(p.data).insert()
+	}
+	return err
+}
+
+func (w *writer) writeSegment(g *segment) error {
+	s, err := w.db.bind("INSERT INTO body VALUES(?,?,?,?,?,?,?,?)")
+	if err != nil {
+		return err
+	}
+	w.doc = appendRecipe(w.doc[:0], g.spans)
+	s.int(g.l.x.ID).int(int64(g.part)).int(g.seq).int(g.first).int(g.count).int(g.size)
+	_, err = s.blob(w.doc).blobOrNull(g.times).insert()
+	return err
 }
 
 func (w *writer) writeTail() error {
@@ -153,8 +171,12 @@ func (w *writer) writeTail() error {
 		if p.gone || p.seq != t.seq {
 			continue
 		}
-		if _, err := w.db.exec("INSERT INTO tail VALUES(?,?,?,?,?,?,?,?,?,?)", t.l.x.ID, t.seq, p.ord, p.idx, p.at,
-			int(p.flags), int(p.opcode), p.size, blobOrNull(p.sum), append([]byte{}, p.data...)); err != nil {
+		s, err := w.db.bind("INSERT INTO tail VALUES(?,?,?,?,?,?,?,?,?,?)")
+		if err != nil {
+			return err
+		}
+		s.int(t.l.x.ID).int(t.seq).int(p.ord).int(p.idx).int(p.at).int(int64(p.flags)).int(int64(p.opcode)).int(p.size)
+		if _, err := s.blobOrNull(p.sum).blob(p.data).insert(); err != nil {
 			return err
 		}
 		if t.l.revved != w.rev {
@@ -234,24 +256,36 @@ func (w *writer) writeConn(c *connState) error {
 	return err
 }
 
+const (
+	insertFlow = `INSERT INTO flow(rev,changed,conn,ordinal,kind,state,started,ended,method,scheme,host,port,
+		path,status,type,streaming,sent,received,events,opaque,redacted,error) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`
+	updateFlow = `UPDATE flow SET rev=?,changed=?,conn=?,ordinal=?,kind=?,state=?,started=?,ended=?,method=?,scheme=?,host=?,port=?,
+		path=?,status=?,type=?,streaming=?,sent=?,received=?,events=?,opaque=?,redacted=?,error=? WHERE id=?`
+)
+
 // writeFlow writes the row and the document of a flow. Its first write gives
 // it its id.
 func (w *writer) writeFlow(l *live) error {
 	x := &l.x
 	l.revved = w.rev
-	args := append([]any{w.rev, w.rev, l.conn.id, x.Ordinal, x.Kind, x.State, micros(x.Started), nullMicros(x.Ended)}, columns(l)...)
+	sql := insertFlow
 	if l.inserted {
-		_, err := w.db.exec(`UPDATE flow SET rev=?,changed=?,conn=?,ordinal=?,kind=?,state=?,started=?,ended=?,method=?,scheme=?,host=?,port=?,
-			path=?,status=?,type=?,streaming=?,sent=?,received=?,events=?,opaque=?,redacted=?,error=? WHERE id=?`, append(args, x.ID)...)
-		if err != nil {
-			return err
-		}
-	} else {
-		id, err := w.db.exec(`INSERT INTO flow(rev,changed,conn,ordinal,kind,state,started,ended,method,scheme,host,port,
-			path,status,type,streaming,sent,received,events,opaque,redacted,error) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`, args...)
-		if err != nil {
-			return err
-		}
+		sql = updateFlow
+	}
+	s, err := w.db.bind(sql)
+	if err != nil {
+		return err
+	}
+	s.int(w.rev).int(w.rev).int(l.conn.id).int(x.Ordinal).text(x.Kind).text(x.State).int(micros(x.Started)).time(x.Ended)
+	l.bind(s)
+	if l.inserted {
+		s.int(x.ID)
+	}
+	id, err := s.insert()
+	if err != nil {
+		return err
+	}
+	if !l.inserted {
 		l.inserted, x.ID = true, id
 	}
 	p := encodeDoc(append(w.doc[:0], plainBlob), x)
@@ -259,43 +293,58 @@ func (w *writer) writeFlow(l *live) error {
 	if len(p) > squeezeFrom && x.State != flow.StateOpen { // an open one will be written again
 		p = squeeze(w.chunks.enc, p[1:])
 	}
-	_, err := w.db.exec("INSERT OR REPLACE INTO detail VALUES(?,?)", x.ID, p)
+	if s, err = w.db.bind("INSERT OR REPLACE INTO detail VALUES(?,?)"); err == nil {
+		_, err = s.int(x.ID).blob(p).insert()
+	}
 	return err
 }
 
-// columns returns the columns of flow from method on.
-func columns(l *live) []any {
+// bind binds the columns of flow from method on.
+func (l *live) bind(s *stmt) {
 	x := &l.x
-	c := make([]any, 14)
-	if p := x.Request; p != nil {
-		if h := p.Head; h != nil {
-			c[0], c[1], c[2], c[3], c[4] = h.Method, h.Scheme, h.Host, h.Port, h.Path
-		}
-		if p.Body != nil {
-			c[8] = p.Body.Size
-		}
+	var head *flow.Head
+	if x.Request != nil {
+		head = x.Request.Head
 	}
-	if x.DNS != nil {
-		c[2] = x.DNS.Name
+	switch {
+	case head != nil:
+		s.text(head.Method).text(head.Scheme).text(head.Host).int(int64(head.Port)).text(head.Path)
+	case x.DNS != nil:
+		s.null().null().text(x.DNS.Name).null().null()
+	default:
+		s.null().null().null().null().null()
 	}
-	if p := x.Response; p != nil {
-		c[6] = p.ContentType
-		if p.Head != nil {
-			c[5], c[7] = p.Head.Status, p.Head.Streaming
-		}
-		if p.Body != nil {
-			c[9], c[10] = p.Body.Size, p.Body.Events
-		}
+	var sent, received *flow.Ended
+	if x.Request != nil {
+		sent = x.Request.Body
 	}
-	if l.reason != "" {
-		c[11] = l.reason
+	switch p := x.Response; {
+	case p == nil:
+		s.null().null().null()
+	case p.Head == nil:
+		s.null().text(p.ContentType).null()
+		received = p.Body
+	default:
+		s.int(int64(p.Head.Status)).text(p.ContentType).bool(p.Head.Streaming)
+		received = p.Body
 	}
-	c[12] = x.Redacted
-	if x.Error != nil {
+	if sent == nil {
+		s.null()
+	} else {
+		s.int(sent.Size)
+	}
+	if received == nil {
+		s.null().null()
+	} else {
+		s.int(received.Size).int(received.Events)
+	}
+	s.textOrNull(l.reason).int(int64(x.Redacted))
+	if x.Error == nil {
+		s.null()
+	} else {
 		p, _ := json.Marshal(x.Error) // four strings
-		c[13] = string(p)
+		s.text(string(p))
 	}
-	return c
 }
 
 func blobOrNull(p []byte) any {
