@@ -54,6 +54,7 @@ import (
 // A Request is a recorded request made ready to be sent.
 type Request struct {
 	Head     flow.Head    // Fields as they are to be sent; Host, Port and Scheme say where to
+	Plain    []byte       // the body without its content coding
 	Body     []byte       // as it goes on the wire: with its content coding, without framing
 	Trailers []flow.Field // behind the body
 	Exact    []byte       // HTTP/1: the very bytes, head and body; nil: they are made of the above

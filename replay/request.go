@@ -202,7 +202,7 @@ func (f *filler) request(r *Request, d *flow.Detail, body []byte) ([]byte, error
 
 // encode makes the body what it was on the wire.
 func (r *Request) encode(d *flow.Detail, o Options, body []byte, changed bool) error {
-	r.Body = body
+	r.Body, r.Plain = body, body
 	coding := d.Request.Body.Encoding
 	if coding == "" {
 		return nil

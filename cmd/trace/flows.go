@@ -27,7 +27,7 @@ that name) or its file.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 
-	cmd.AddCommand(newFlowsSaveCommand())
+	cmd.AddCommand(newFlowsReplayCommand(), newFlowsSaveCommand())
 
 	cmd.AddCommand(newFlowsListCommand(), newFlowsShowCommand(), newFlowsTailCommand(), newFlowsDumpCommand())
 	return cmd
