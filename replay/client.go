@@ -160,7 +160,7 @@ func (s *sending) shake(ctx context.Context) error {
 	case state.NegotiatedProtocol == alpnHTTP2:
 		f.Protocol = "http2"
 	case h.Version == "2":
-		s.r.toHTTP1()
+		s.r.toHTTP1("the server does not speak HTTP/2")
 	}
 	return nil
 }

@@ -41,6 +41,7 @@ func (e *MissingError) Error() string {
 type filler struct {
 	head   *flow.Head
 	env    func(string) (string, bool)
+	names  bool     // $NAME instead of the value
 	keep   bool     // placeholders of bodies that nothing fills are sent as they stand
 	used   []string // variables, for notes
 	values []string // secrets that were put in
@@ -61,6 +62,8 @@ func (f *filler) fill(s string, at func(start int, kind string) Place, escape fu
 		vars := Variables(f.head, p)
 		v, ok := f.lookup(vars)
 		switch {
+		case ok && f.names:
+			b.WriteString(s[done:m[0]] + v)
 		case ok:
 			b.WriteString(s[done:m[0]] + escape(v))
 		case f.keep && p.In == "body":
@@ -85,8 +88,14 @@ func (f *filler) lookup(vars []string) (string, bool) {
 				f.used = append(f.used, name)
 			}
 			f.values = append(f.values, v)
+			if f.names {
+				v = "$" + name
+			}
 			return v, true
 		}
+	}
+	if f.names {
+		return "$" + vars[0], true
 	}
 	return "", false
 }

@@ -47,9 +47,8 @@ func (r *Request) Wire() []byte {
 	return append(r.head1(), r.body1()...)
 }
 
-// toHTTP1 makes a request that was HTTP/2 one of HTTP/1.1, for a server that
-// speaks no other.
-func (r *Request) toHTTP1() {
+// toHTTP1 makes a request that was HTTP/2 one of HTTP/1.1.
+func (r *Request) toHTTP1(why string) {
 	h := &r.Head
 	h.Version = "1.1"
 	if h.Authority != "" {
@@ -62,7 +61,7 @@ func (r *Request) toHTTP1() {
 		h.Fields = setField(h.Fields, "content-length", itoa(len(r.Body)))
 	}
 	h.Authority, h.Stream = "", 0
-	r.Notes = append(r.Notes, "the server does not speak HTTP/2: sent as HTTP/1.1")
+	r.Notes = append(r.Notes, why+": sent as HTTP/1.1")
 }
 
 // awaitsContinue reports whether the body waits for a 100 (RFC 9110 section

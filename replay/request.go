@@ -15,6 +15,7 @@ import (
 // Options say how a recorded request is made ready.
 type Options struct {
 	Env     func(name string) (string, bool) // where the values of placeholders come from; nil: nowhere
+	Names   bool                             // put in $NAME of the variable instead of its value
 	Keep    bool                             // send the placeholders of a body that nothing fills as they stand
 	Header  []flow.Field                     // replace the fields of these names; without a value they are removed
 	Set     []string                         // PATH=VALUE: see SetJSON
@@ -44,7 +45,7 @@ func Make(d *flow.Detail, o Options) (r *Request, secrets []string, err error) {
 		r.redirect(o.To)
 	}
 	o.applyHeader(h)
-	f := &filler{head: h, env: o.Env, keep: o.Keep}
+	f := &filler{head: h, env: o.Env, names: o.Names, keep: o.Keep}
 	if body, err = f.request(r, d, body); err != nil {
 		return nil, nil, err
 	}
@@ -154,6 +155,9 @@ func (r *Request) redirect(to *url.URL) {
 	r.Notes = append(r.Notes, "sent to "+h.Scheme+"://"+authority)
 	if was == "https" && h.Scheme == "http" {
 		r.Notes = append(r.Notes, "in the clear: the recorded request was protected by TLS")
+		if h.Version == "2" {
+			r.toHTTP1("without TLS HTTP/2 cannot be agreed on")
+		}
 	}
 }
 

@@ -52,14 +52,30 @@ var volatileText = []struct {
 	{"temp", regexp.MustCompile(`/tmp/[A-Za-z0-9._-]+`), func(s string) bool { return strings.Contains(s, "/tmp/") }},
 }
 
-// steady returns s with what is volatile in it replaced by its kind.
+// steady returns s with what is volatile in it replaced by its kind. A date
+// within a word, as in the name of a model, belongs to that.
 func steady(s string) string {
+	prose := strings.ContainsAny(s, " \n\t")
 	for _, v := range volatileText {
-		if v.hint(s) {
-			s = v.pattern.ReplaceAllString(s, "<"+v.name+">")
+		if !v.hint(s) {
+			continue
 		}
+		if v.name == "time" && !prose && v.pattern.FindString(s) != s {
+			continue
+		}
+		s = v.pattern.ReplaceAllString(s, "<"+v.name+">")
 	}
 	return s
+}
+
+// hasID reports whether an id stands in s.
+func hasID(s string) bool {
+	for _, v := range volatileText {
+		if v.name != "time" && v.hint(s) && v.pattern.MatchString(s) {
+			return true
+		}
+	}
+	return false
 }
 
 // isVolatileMember reports whether a JSON member says nothing.
@@ -72,7 +88,7 @@ func isVolatileMember(name string) bool {
 func VolatileFields(h *flow.Head) []string {
 	names := []string{}
 	for _, f := range h.Fields {
-		if (volatileFields[strings.ToLower(f.Name)] || isRedacted(f.Value) || steady(f.Value) != f.Value) && !contains(names, f.Name) {
+		if (volatileFields[strings.ToLower(f.Name)] || isRedacted(f.Value) || hasID(f.Value)) && !contains(names, f.Name) {
 			names = append(names, f.Name)
 		}
 	}

@@ -181,12 +181,9 @@ func (o *replayOptions) run(cmd *cobra.Command, arg string) error {
 	if g.reader != nil {
 		defer closing(g.reader)
 	}
-	opt := replay.Options{Env: os.LookupEnv, Keep: o.keep, Header: o.fields, Set: o.set, To: o.server, Raw: g.raw, Clipped: g.clip}
+	opt := replay.Options{Env: os.LookupEnv, Names: o.dryRun, Keep: o.keep, Header: o.fields, Set: o.set, To: o.server, Raw: g.raw, Clipped: g.clip}
 	if o.edit {
 		opt.Edit = func(p []byte) ([]byte, error) { return editBody(p) }
-	}
-	if o.dryRun {
-		opt.Env = nameOfVariable
 	}
 	req, secrets, err := replay.Make(g.detail, opt)
 	if err != nil {
@@ -207,14 +204,6 @@ func (o *replayOptions) run(cmd *cobra.Command, arg string) error {
 		return exitError{1, fmt.Errorf("replay of %s: %w", g.name, err)}
 	}
 	return nil
-}
-
-// nameOfVariable stands for the environment where nothing is sent.
-func nameOfVariable(name string) (string, bool) {
-	if v := os.Getenv(name); v == "" && !strings.HasSuffix(name, "_KEY") && !strings.HasPrefix(name, "TRACE_") {
-		return "", false
-	}
-	return "$" + name, true
 }
 
 // send sends req and returns what came of it, also with an error.

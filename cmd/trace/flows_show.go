@@ -219,6 +219,7 @@ func (p *printer) overview(x *flow.Exchange) {
 	}
 	p.fact("status", strings.Join(state, ", "))
 	p.fact("flow", fmt.Sprintf("%s/%d, started %s", x.Session, x.ID, x.Started.Local().Format("2006-01-02 15:04:05.000")))
+	p.fact("replay of", c.Replay)
 	if proc := c.Process; proc != nil {
 		p.fact("process", strings.TrimSpace(processText(proc)+" "+strings.Join(proc.Argv, " ")))
 	}
