@@ -5,6 +5,8 @@ import (
 	"net"
 	"sync"
 	"syscall"
+
+	"trace/nonblock"
 )
 
 // bufferSize is what the relay reads at most at once. Smaller ones make the
@@ -59,16 +61,9 @@ func (s *source) readRaw() (b *buffer, n int, err error) {
 	var failed error
 	err = s.raw.Read(func(fd uintptr) bool {
 		b = buffers.Get().(*buffer)
-		for {
-			n, failed = syscall.Read(int(fd), b[:])
-			if failed != syscall.EINTR {
-				break
-			}
-		}
-		if n > 0 {
+		if n, failed = nonblock.Read(fd, b[:]); n > 0 {
 			return true
 		}
-		n = 0
 		buffers.Put(b)
 		b = nil
 		return failed != syscall.EAGAIN
@@ -80,4 +75,44 @@ func (s *source) readRaw() (b *buffer, n int, err error) {
 		err = io.EOF
 	}
 	return b, n, err
+}
+
+// sink writes to a conn.
+type sink struct {
+	conn net.Conn
+	raw  syscall.RawConn // of a socket
+}
+
+func newSink(conn net.Conn) *sink {
+	s := &sink{conn: conn}
+	if sc, ok := conn.(syscall.Conn); ok {
+		if raw, err := sc.SyscallConn(); err == nil {
+			s.raw = raw
+		}
+	}
+	return s
+}
+
+// Write sends p whole.
+func (s *sink) Write(p []byte) (n int, err error) {
+	if s.raw == nil {
+		return s.conn.Write(p)
+	}
+	var failed error
+	err = s.raw.Write(func(fd uintptr) bool {
+		for n < len(p) && failed == nil {
+			var m int
+			m, failed = nonblock.Write(fd, p[n:])
+			n += m
+		}
+		if failed == syscall.EAGAIN {
+			failed = nil
+			return false
+		}
+		return true
+	})
+	if err == nil {
+		err = failed
+	}
+	return n, err
 }

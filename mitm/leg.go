@@ -24,6 +24,7 @@ const (
 type leg struct {
 	raw  net.Conn
 	src  *source
+	out  *sink
 	tls  *tls.Conn // nil if the leg is carried as it is
 	wire *wireConn // under tls
 
@@ -37,7 +38,7 @@ type leg struct {
 }
 
 func plainLeg(h *half) *leg {
-	l := &leg{raw: h.conn, src: newSource(h.conn), at: h.at, ending: h.err}
+	l := &leg{raw: h.conn, src: newSource(h.conn), out: newSink(h.conn), at: h.at, ending: h.err}
 	l.prefix = h.buf
 	return l
 }
@@ -131,7 +132,7 @@ func (l *leg) tlsEnd(err error) error {
 func (l *leg) write(p []byte) error {
 	var err error
 	if l.tls == nil {
-		_, err = l.raw.Write(p)
+		_, err = l.out.Write(p)
 	} else {
 		l.wire.cork()
 		_, err = l.tls.Write(p)

@@ -16,6 +16,7 @@ import (
 // when to wait.
 type wireConn struct {
 	net.Conn
+	out    *sink  // of Conn; made when it is first needed
 	prefix []byte // read before; comes first
 
 	// Reading; one goroutine at a time.
@@ -88,7 +89,7 @@ func (w *wireConn) Write(p []byte) (int, error) {
 		w.put(p)
 		return len(p), nil
 	}
-	return w.Conn.Write(p)
+	return w.send(p)
 }
 
 // cork joins all writes until uncork sends them.
@@ -105,10 +106,18 @@ func (w *wireConn) uncork() error {
 	if w.batch == nil {
 		return nil
 	}
-	_, err := w.Conn.Write(*w.batch)
+	_, err := w.send(*w.batch)
 	batches.Put(w.batch)
 	w.batch = nil
 	return err
+}
+
+// send writes p. The caller holds the lock.
+func (w *wireConn) send(p []byte) (int, error) {
+	if w.out == nil {
+		w.out = newSink(w.Conn)
+	}
+	return w.out.Write(p)
 }
 
 // batches are the buffers of corked connections: a relay's buffer in records.

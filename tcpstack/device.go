@@ -14,6 +14,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"trace/nonblock"
 )
 
 const (
@@ -165,7 +167,7 @@ func fatal(err error) bool {
 // errors: it takes a read of length 0 for the end of the file.
 func (d *Device) read(buf []byte) (n int, err error) {
 	rerr := d.raw.Read(func(fd uintptr) bool {
-		n, err = unix.Read(int(fd), buf)
+		n, err = nonblock.Read(fd, buf)
 		return !errors.Is(err, unix.EAGAIN)
 	})
 	if rerr != nil {
@@ -293,7 +295,7 @@ func (d *Device) next() *stack.PacketBuffer {
 
 func (d *Device) write(iovs [][]byte) (err error) {
 	werr := d.raw.Write(func(fd uintptr) bool {
-		_, err = unix.Writev(int(fd), iovs)
+		_, err = nonblock.Writev(fd, iovs...)
 		return !errors.Is(err, unix.EAGAIN)
 	})
 	if werr != nil {

@@ -11,6 +11,8 @@ import (
 
 	"golang.org/x/sys/unix"
 	"golang.zx2c4.com/wireguard/tun"
+
+	"trace/nonblock"
 )
 
 const (
@@ -157,7 +159,7 @@ func (d *nearDevice) readBatch(bufs [][]byte, sizes []int, offset int) (n int, e
 		got := false
 		for n < min(len(bufs), nearBatch) && len(d.rest) == 0 {
 			var m int
-			m, err = d.readOne(int(fd), bufs[n][offset:])
+			m, err = d.readOne(fd, bufs[n][offset:])
 			if err != nil {
 				break
 			}
@@ -180,9 +182,9 @@ func (d *nearDevice) readBatch(bufs [][]byte, sizes []int, offset int) (n int, e
 
 // readOne reads one packet into buf and returns its length: 0 if it is none
 // that the tunnel carries. What stands before it goes elsewhere.
-func (d *nearDevice) readOne(fd int, buf []byte) (int, error) {
+func (d *nearDevice) readOne(fd uintptr, buf []byte) (int, error) {
 	head := d.in[:vnetSize+d.link]
-	n, err := unix.Readv(fd, [][]byte{head, buf})
+	n, err := nonblock.Readv(fd, head, buf)
 	if err != nil {
 		return 0, err
 	}
@@ -242,7 +244,7 @@ func (d *nearDevice) Write(bufs [][]byte, offset int) (int, error) {
 
 func (d *nearDevice) write(head, packet []byte) (err error) {
 	werr := d.raw.Write(func(fd uintptr) bool {
-		_, err = unix.Writev(int(fd), [][]byte{head, packet})
+		_, err = nonblock.Writev(fd, head, packet)
 		return !errors.Is(err, unix.EAGAIN)
 	})
 	if werr != nil {
