@@ -1,0 +1,227 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"trace/flow"
+	"trace/llm"
+)
+
+// A toolUse is a tool call with its result, as far as both passed.
+type toolUse struct {
+	session  string
+	flow     int64 // whose answer called the tool; 0: that was before the record
+	returned int64 // whose request brought the result; 0: none did
+	process  string
+	id       string
+	name     string
+	input    string // JSON, or what was sent instead
+	server   bool   // the provider ran it
+	called   time.Time
+	came     time.Time // zero: no result, or the same answer had it
+	result   *llm.Block
+}
+
+// A toolLog joins the tool calls of a session with their results: by their ids,
+// and where a provider has none by what was called, in order.
+type toolLog struct {
+	uses []*toolUse
+	byID map[string]*toolUse
+	same map[string][]*toolUse // without ids, by conversation, name and input
+}
+
+func newToolLog() *toolLog {
+	return &toolLog{byID: map[string]*toolUse{}, same: map[string][]*toolUse{}}
+}
+
+// add takes in a call to a language model. Calls are added as they began.
+func (l *toolLog) add(x *flow.Exchange, c *llm.Call) {
+	l.request(x, c)
+	called := c.Last
+	if called.IsZero() {
+		called = x.Ended
+	}
+	for i := range c.Answer {
+		for j := range c.Answer[i].Blocks {
+			switch b := &c.Answer[i].Blocks[j]; b.Kind {
+			case llm.ToolCall:
+				u := l.open(x, c, b, len(l.same[sameKey(c, b)]))
+				u.flow, u.called = x.ID, called
+			case llm.ToolResult: // of a tool that the provider runs
+				if u := l.byID[b.ID]; u != nil && u.result == nil {
+					u.result, u.returned = b, x.ID
+				}
+			}
+		}
+	}
+}
+
+// request takes in the calls and results that a request repeats, or brings.
+func (l *toolLog) request(x *flow.Exchange, c *llm.Call) {
+	seen := map[string]int{} // calls without an id, so far
+	var waiting []*toolUse   // those among them whose results follow
+	for i := range c.Messages {
+		for j := range c.Messages[i].Blocks {
+			b := &c.Messages[i].Blocks[j]
+			switch b.Kind {
+			case llm.ToolCall:
+				key := sameKey(c, b)
+				u := l.open(x, c, b, seen[key])
+				if b.ID == "" {
+					seen[key]++
+					waiting = append(waiting, u)
+				}
+			case llm.ToolResult:
+				u := l.byID[b.ID]
+				if b.ID == "" {
+					u, waiting = takeUse(waiting, b.Name)
+				}
+				if u == nil {
+					u = l.open(x, c, b, 0)
+					u.input = ""
+				}
+				if u.result == nil {
+					u.result, u.returned = b, x.ID
+					if !u.called.IsZero() {
+						u.came = x.Started
+					}
+				}
+			}
+		}
+	}
+}
+
+// takeUse takes the first of waiting with that name, or the first, out.
+func takeUse(waiting []*toolUse, name string) (*toolUse, []*toolUse) {
+	at := 0
+	for i, u := range waiting {
+		if u.name == name {
+			at = i
+			break
+		}
+	}
+	if len(waiting) == 0 {
+		return nil, nil
+	}
+	u := waiting[at]
+	return u, append(waiting[:at:at], waiting[at+1:]...)
+}
+
+func sameKey(c *llm.Call, b *llm.Block) string {
+	return c.Session + "\x00" + b.Name + "\x00" + inputText(b)
+}
+
+// open returns the use that b stands for: the one with its id, or the nth of
+// those like it; a new one if it was not met before.
+func (l *toolLog) open(x *flow.Exchange, c *llm.Call, b *llm.Block, nth int) *toolUse {
+	key := sameKey(c, b)
+	if b.ID != "" {
+		if u := l.byID[b.ID]; u != nil {
+			return u
+		}
+	} else if list := l.same[key]; nth < len(list) {
+		return list[nth]
+	}
+	u := &toolUse{session: x.Session, id: b.ID, name: b.Name, input: inputText(b), server: b.Server, process: processText(x.Conn.Process)}
+	if u.name == "" {
+		u.name = b.Type
+	}
+	l.uses = append(l.uses, u)
+	if b.ID != "" {
+		l.byID[b.ID] = u
+	} else {
+		l.same[key] = append(l.same[key], u)
+	}
+	return u
+}
+
+func inputText(b *llm.Block) string {
+	if len(b.Input) > 0 {
+		return compact(b.Input)
+	}
+	return b.Text
+}
+
+// took is the time between the call and its result; ok is false if that is not
+// known.
+func (u *toolUse) took() (d time.Duration, ok bool) {
+	if u.called.IsZero() || u.came.IsZero() {
+		return 0, false
+	}
+	return max(0, u.came.Sub(u.called)), true
+}
+
+// resultText is the text of a result; of what is none, what it is.
+func (u *toolUse) resultText() string {
+	if u.result == nil {
+		return ""
+	}
+	var words []string
+	words = appendText(words, u.result)
+	return strings.Join(words, "\n")
+}
+
+func appendText(words []string, b *llm.Block) []string {
+	if b.Text != "" {
+		words = append(words, b.Text)
+	}
+	for i := range b.Content {
+		inner := &b.Content[i]
+		switch inner.Kind {
+		case llm.Image, llm.Audio, llm.Document:
+			words = append(words, "["+mediaText(inner)+"]")
+		case llm.Other:
+			words = append(words, string(inner.Raw))
+		}
+		words = appendText(words, inner)
+	}
+	if len(words) == 0 && len(b.Input) > 0 {
+		words = append(words, compact(b.Input))
+	}
+	return words
+}
+
+// resultSize is the size of a result in bytes, with images as they are.
+func (u *toolUse) resultSize() int64 {
+	var media int64
+	n := blockSize(u.result, &media)
+	return n + media
+}
+
+// jsonToolUse is one element of `flows tools --json`.
+type jsonToolUse struct {
+	ID       string          `json:"id"`
+	Session  string          `json:"session"`
+	Flow     string          `json:"flow,omitempty"`
+	Returned string          `json:"result_flow,omitempty"`
+	Name     string          `json:"name"`
+	Input    json.RawMessage `json:"input"`
+	Server   bool            `json:"server,omitempty"`
+	Called   string          `json:"called,omitempty"`
+	Took     *float64        `json:"duration_ms"`
+	Size     *int64          `json:"result_size"`
+	IsError  bool            `json:"is_error"`
+	Result   *string         `json:"result"`
+}
+
+func (u *toolUse) json() jsonToolUse {
+	j := jsonToolUse{ID: u.id, Session: u.session, Name: u.name, Input: valid(json.RawMessage(u.input)), Server: u.server}
+	if u.flow != 0 {
+		j.Flow = fmt.Sprint(u.flow)
+	}
+	if !u.called.IsZero() {
+		j.Called = flow.Stamp(u.called)
+	}
+	if d, ok := u.took(); ok {
+		j.Took = flow.MS(d)
+	}
+	if u.result != nil {
+		j.Returned = fmt.Sprint(u.returned)
+		j.Size, j.IsError = new(u.resultSize()), u.result.IsError
+		j.Result = new(u.resultText())
+	}
+	return j
+}
