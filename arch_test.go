@@ -26,6 +26,7 @@ const (
 // package may import. A directory that is not named here does not belong.
 var mayImport = map[string][]string{
 	"flow":           {},
+	"ahead":          {},
 	"netns":          {},
 	"nonblock":       {},
 	"wg":             {"nonblock"},
@@ -57,11 +58,11 @@ var mayImport = map[string][]string{
 
 // only names the packages that may import a dependency.
 var only = map[string][]string{
-	"gvisor.dev/gvisor":              {"tcpstack"},
-	"golang.zx2c4.com/wireguard":     {"wg"},
-	"github.com/spf13/cobra":         {"cmd/trace"},
-	"modernc.org/sqlite":             {"store"},
-	"github.com/vishvananda/netlink": {"netns"},
+	"gvisor.dev/gvisor":          {"tcpstack"},
+	"golang.zx2c4.com/wireguard": {"wg"},
+	"github.com/spf13/cobra":     {"cmd/trace"},
+	"modernc.org/sqlite":         {"store"},
+	"ahead":                      {"netns"},
 }
 
 // tunTypes is the one exception: the interface where link and stack meet.

@@ -3,6 +3,7 @@ module trace
 go 1.26.3
 
 require (
+	ahead v0.0.0 // ours: a module for the sake of its path, see ahead/ahead.go
 	github.com/andybalholm/brotli v1.2.8
 	github.com/itchyny/gojq v0.12.20
 	github.com/klauspost/compress v1.20.3
@@ -42,3 +43,5 @@ require (
 	modernc.org/mathutil v1.7.1 // indirect
 	modernc.org/memory v1.12.1 // indirect
 )
+
+replace ahead => ./ahead

@@ -5,6 +5,8 @@ import (
 	"os"
 	"testing"
 
+	"ahead"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -14,15 +16,14 @@ func TestAhead(t *testing.T) {
 	for _, out := range []*os.File{nil, os.Stderr} {
 		Ahead()
 		Ahead() // does nothing
-		begun := <-ahead.begun
-		ahead.begun <- begun
+		begun := ahead.Begun()
 		c := config("sh", "-c", "exit 3")
 		c.Stdout = out
 		ns, err := Start(t.Context(), c)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if used := ns.PID() == begun.PID(); used != (out == nil) {
+		if used := ns.PID() == begun.PID; used != (out == nil) {
 			t.Errorf("what was begun is used: %v, with a file of its own: %v", used, out != nil)
 		}
 		if err := ns.Go(); err != nil {
@@ -37,10 +38,9 @@ func TestAhead(t *testing.T) {
 	if _, err := Start(t.Context(), &Config{}); !errors.Is(err, unix.EINVAL) {
 		t.Errorf("without a command: %v", err)
 	}
-	if n := takeAhead(); n == nil {
+	if ahead.Begun() == nil {
 		t.Error("what was begun is gone")
-	} else {
-		n.Close()
 	}
+	abandon(ahead.Take())
 	noMore()
 }

@@ -1,6 +1,10 @@
 package netns
 
-import "io/fs"
+import (
+	"io/fs"
+
+	"ahead"
+)
 
 // Covers is what the child sees instead of the host's files. Contents lie in a tmpfs that only the child's mount namespace
 // has. Trees are mounted first, then Files, Binds and Masks, each in order; symbolic links of a target are followed before
@@ -42,9 +46,21 @@ type Bind struct {
 	Required       bool
 }
 
-// Limits of what is copied into the memory of the child's tmpfs.
-const (
-	maxTreeEntries = 20_000
-	maxTreeBytes   = 64 << 20
-	maxTreeDepth   = 8
-)
+// message is c with its contents moved to the raw part of the payload.
+func (c *Covers) message(p *ahead.Payload) ahead.Covers {
+	m := ahead.Covers{Dir: c.Dir, Masks: c.Masks}
+	for _, t := range c.Trees {
+		tm := ahead.Tree{Target: t.Target, From: t.From, Link: t.Link, Omit: t.Omit, Required: t.Required}
+		for name, data := range t.Add {
+			tm.Added = append(tm.Added, ahead.File{Name: name, Data: p.Add(data)})
+		}
+		m.Trees = append(m.Trees, tm)
+	}
+	for _, f := range c.Files {
+		m.Files = append(m.Files, ahead.File{Target: f.Target, Name: f.Name, Data: p.Add(f.Data), Mode: f.Mode, Required: f.Required})
+	}
+	for _, b := range c.Binds {
+		m.Binds = append(m.Binds, ahead.Bind(b))
+	}
+	return m
+}

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 
+	"ahead"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -174,7 +176,7 @@ func TestBorrowed(t *testing.T) {
 		skip(t, "only root can make the mount namespace that this test has to have")
 	}
 	dir := hostTree(t)
-	cmd := exec.Command(selfExe)
+	cmd := exec.Command(ahead.SelfExe)
 	cmd.Env = append(os.Environ(), roleVar+"=borrow "+dir)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
 	if out, err := cmd.CombinedOutput(); string(out) != "our hosts" || err != nil {
@@ -185,21 +187,21 @@ func TestBorrowed(t *testing.T) {
 
 // borrowCovers covers files in dir by way of a borrowed directory and prints what it finds then.
 func borrowCovers(dir string) int {
-	note := func(step, object string, err error) { fmt.Println(step, object, err) }
-	m := &mounter{root: -1, note: note, raw: []byte("our hosts"), covers: coversMessage{
-		Trees: []treeMessage{{Tree: Tree{Target: filepath.Join(dir, "store")}}},
-		Files: []fileMessage{{Target: filepath.Join(dir, "hosts"), Data: blob{0, 9}}}}}
+	covers := ahead.Covers{
+		Trees: []ahead.Tree{{Target: filepath.Join(dir, "store")}},
+		Files: []ahead.File{{Target: filepath.Join(dir, "hosts"), Data: ahead.Blob{Off: 0, Len: 9}}}}
 	if err := unix.Mount("", "/", "", unix.MS_SLAVE|unix.MS_REC, ""); err != nil {
 		fmt.Println(err)
 		return 1
 	}
 	before, _ := os.ReadDir("/sys")
-	if err := errors.Join(m.borrow(), m.mountAll()); err != nil {
+	borrowed, err := ahead.Borrowed(covers, []byte("our hosts"))
+	if err != nil {
 		fmt.Println(err)
 		return 1
 	}
-	if after, _ := os.ReadDir("/sys"); m.borrowed != "/sys" || len(after) != len(before) {
-		fmt.Println(m.borrowed, "is still covered")
+	if after, _ := os.ReadDir("/sys"); borrowed != "/sys" || len(after) != len(before) {
+		fmt.Println(borrowed, "is still covered")
 	}
 	if p, err := os.ReadFile(filepath.Join(dir, "store", "plain.pem")); len(p) != 300_000 {
 		fmt.Println(len(p), err)

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"ahead"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -32,7 +34,7 @@ func TestParentKilled(t *testing.T) {
 	if !asUserToo(t) {
 		return
 	}
-	cmd := exec.Command(selfExe)
+	cmd := exec.Command(ahead.SelfExe)
 	cmd.Env = append(os.Environ(), roleVar+"=carrier pids; exec sleep 1000")
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -56,14 +58,14 @@ func TestParentKilled(t *testing.T) {
 	cmd.Wait()
 	gone(t, "command", target)
 	gone(t, "helper", helper)
-	if took := time.Since(began); took < helperLinger/2 {
+	if took := time.Since(began); took < ahead.HelperLinger/2 {
 		t.Errorf("the helper ended after %v: the device's end was waited for", took)
 	}
 }
 
 // TestIgnored: what the user let be ignored stays so, although this program listens to it, and nothing else is.
 func TestIgnored(t *testing.T) {
-	before := ignoredSignals() // whoever started the tests may have some ignored
+	before := ahead.IgnoredSignals() // whoever started the tests may have some ignored
 	for _, test := range []struct {
 		prefix string
 		want   uint64
@@ -76,7 +78,7 @@ func TestIgnored(t *testing.T) {
 			t.Errorf("%q: ignored %s, %v; want %s", test.prefix, out, err, want)
 		}
 	}
-	cmd := exec.Command(selfExe)
+	cmd := exec.Command(ahead.SelfExe)
 	cmd.Env = append(os.Environ(), roleVar+"=carrier kill -TERM $$; exit 1")
 	if out, err := cmd.CombinedOutput(); cmd.ProcessState.ExitCode() != 128+15 {
 		t.Errorf("a signal that the carrier ignores is ignored in the command: %v\n%s", err, out)
@@ -120,7 +122,7 @@ func TestOrphans(t *testing.T) {
 		// Helpers of traces that earlier tests killed may have come to this process and be about to end.
 		m := slices.DeleteFunc(ns.Members(), func(pid int) bool {
 			p, _ := os.ReadFile("/proc/" + itoa(pid) + "/cmdline")
-			return string(p) == stageChild+"\x00"
+			return string(p) == ahead.HelperName+"\x00"
 		})
 		if len(m) != 1 || m[0] != last {
 			t.Errorf("members %v, want %d", m, last)

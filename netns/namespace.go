@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"time"
 
+	"ahead"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -75,7 +77,7 @@ func (n *Namespace) awaitHelper() error {
 			return
 		}
 		n.control.SetReadDeadline(time.Now().Add(helperPatience))
-		var r report
+		var r ahead.Report
 		_, err := receiveFrom(n.control, &r, 0)
 		switch {
 		case err != nil:
@@ -96,6 +98,14 @@ func (n *Namespace) NetNS() uint64 { return n.netNS }
 // SetEnv replaces Config.Env. It must come before Go.
 func (n *Namespace) SetEnv(env []string) { n.config.Env = env }
 
+func toBytes(ss []string) [][]byte {
+	ps := make([][]byte, len(ss))
+	for i, s := range ss {
+		ps[i] = []byte(s)
+	}
+	return ps
+}
+
 // execPatience bounds what lies between go and the execve: a chdir and a search of PATH, on any file system.
 const execPatience = 30 * time.Second
 
@@ -106,12 +116,12 @@ func (n *Namespace) Go() error {
 		return err
 	}
 	n.control.SetDeadline(time.Now().Add(execPatience))
-	var p payload
-	c := command{Path: []byte(n.config.Path), Args: toBytes(n.config.Args), Env: toBytes(n.config.Env), Dir: []byte(n.config.Dir), Ignored: ignoredAtStart}
-	if err := p.send(n.control, c); err != nil {
+	var p ahead.Payload
+	c := ahead.Command{Path: []byte(n.config.Path), Args: toBytes(n.config.Args), Env: toBytes(n.config.Env), Dir: []byte(n.config.Dir), Ignored: ahead.IgnoredAtStart}
+	if err := send(n.control, &p, c); err != nil {
 		return &StepError{"exec", n.lost(err)}
 	}
-	var r report
+	var r ahead.Report
 	_, err := receiveFrom(n.control, &r, 0)
 	switch {
 	case err != nil && !isErrno(err, unix.EPIPE) && !isEOF(err):

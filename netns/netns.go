@@ -15,7 +15,7 @@
 //
 // # Theory of operation
 //
-// Three processes run the same binary. The *parent* called Start. It clones *init* into the new namespaces; init makes
+// Three processes run the same binary, of which package ahead holds what the other two do. The *parent* called Start. It clones *init* into the new namespaces; init makes
 // the loopback and the device, sets addresses, routes, sysctls and mounts, passes the device out, forks the *helper* as its
 // sibling (CLONE_PARENT) and waits. On Go it gives up every capability and executes the target in place,
 // so the target is the parent's direct child: exit status, signals, job control and the terminal need no forwarding.
@@ -63,15 +63,8 @@ import (
 	"os"
 	"syscall"
 	"time"
-)
 
-// DeviceKind says what carries the packets of the namespace.
-type DeviceKind string
-
-const (
-	Auto DeviceKind = "auto" // TUN where /dev/net/tun opens, else veth
-	TUN  DeviceKind = "tun"  // a TUN device: IP packets
-	Veth DeviceKind = "veth" // a veth pair, read through an AF_PACKET socket: Ethernet frames
+	"ahead"
 )
 
 // Config is a command and the surroundings to build for it. Path and one of Addr4 and Addr6 are required.
@@ -150,54 +143,52 @@ type Note struct {
 // String is one line for a log.
 func (n Note) String() string { return fmt.Sprintf("%s %s: %v", n.Step, n.Object, n.Err) }
 
-// Device is the end of the child's link that lies outside.
-//
-// File is non-blocking, was made once from the descriptor and belongs to whoever takes the device over; Namespace.Close
-// closes it too, which is harmless twice. Use Read, Write and SyscallConn; Fd would make it blocking for the helper's
-// duplicate as well.
-//
-// One read or write is one packet behind a virtio_net_hdr of 10 bytes (host byte order, le on little-endian hosts). With Veth an
-// Ethernet header of 14 bytes lies between the two, and a frame written must carry ChildMAC as its destination or the kernel
-// takes it for somebody else's. Reads need room for 65535 bytes and the headers.
-type Device struct {
-	File     *os.File   `json:"-"`
-	Kind     DeviceKind // TUN or Veth
-	Name     string     // of the child's interface
-	MTU      int
-	Offload  Offload // what the child's packets may leave undone
-	ChildMAC [6]byte // Veth: of the child's interface
-	MAC      [6]byte // Veth: of our end
-}
-
-// HeaderLen is the number of bytes before the IP header of each packet read or written.
-func (d *Device) HeaderLen() int {
-	if d.Kind == Veth {
-		return vnetHeaderLen + ethernetHeaderLen
-	}
-	return vnetHeaderLen
-}
-
-const (
-	vnetHeaderLen     = 10
-	ethernetHeaderLen = 14
-	defaultMTU        = 1500
-	maxMTU            = 65535 // 65536 is EINVAL for both kinds
-	txQueueLen        = 1000  // packets waiting for the device, as an Ethernet card's
-	nearName          = "trace0"
-	farName           = "trace1" // veth: our end, which has to live in the namespace too
+// What init makes and what it says of it is defined where init is.
+type (
+	// DeviceKind says what carries the packets of the namespace.
+	DeviceKind = ahead.DeviceKind
+	// Device is the end of the child's link that lies outside.
+	Device = ahead.Device
+	// Offload is a set of tasks that the child's kernel leaves to the device.
+	Offload = ahead.Offload
+	// Rights says which of the three ways this process can build namespaces.
+	Rights = ahead.Rights
 )
 
-// Offload is a set of tasks that the child's kernel leaves to the device. The bits are TUN's (TUN_F_*).
-type Offload uint
+// The kinds of devices.
+const (
+	Auto = ahead.Auto // TUN where /dev/net/tun opens, else veth
+	TUN  = ahead.TUN  // a TUN device: IP packets
+	Veth = ahead.Veth // a veth pair, read through an AF_PACKET socket: Ethernet frames
+)
+
+// What can be left to the device: see ahead.Offload.
+const (
+	Checksum = ahead.Checksum
+	TSO4     = ahead.TSO4
+	TSO6     = ahead.TSO6
+	ECN      = ahead.ECN
+	USO4     = ahead.USO4
+	USO6     = ahead.USO6
+
+	TSO = ahead.TSO
+	USO = ahead.USO
+)
+
+// The rights of a process.
+const (
+	OrdinaryUser  = ahead.OrdinaryUser  // a user namespace with one uid and one gid
+	Root          = ahead.Root          // no user namespace
+	ContainerRoot = ahead.ContainerRoot // a user namespace with all of this one's ids
+)
+
+// CurrentRights tells what Start would do in this process.
+func CurrentRights() Rights { return ahead.CurrentRights() }
+
+// Trim gives back the pages of this program's file that start-up touched.
+func Trim() error { return ahead.Trim() }
 
 const (
-	Checksum Offload = 0x01 // checksums are partial (VIRTIO_NET_HDR_F_NEEDS_CSUM)
-	TSO4     Offload = 0x02 // TCP segments over IPv4 up to 64 KB
-	TSO6     Offload = 0x04 // the same over IPv6
-	ECN      Offload = 0x08 // such segments may carry CWR
-	USO4     Offload = 0x20 // UDP_SEGMENT datagrams over IPv4
-	USO6     Offload = 0x40 // the same over IPv6
-
-	TSO = TSO4 | TSO6 | ECN // whatever TCP can leave undone
-	USO = USO4 | USO6       // whatever UDP can; Linux 6.2 and later
+	defaultMTU = 1500
+	maxMTU     = 65535 // 65536 is EINVAL for both kinds
 )

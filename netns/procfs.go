@@ -5,10 +5,9 @@ import (
 	"fmt"
 	"os"
 	"strconv"
-	"strings"
-)
 
-func cutLine(s string) (line, rest string, found bool) { return strings.Cut(s, "\n") }
+	"ahead"
+)
 
 // procStat holds the fields of /proc/PID/stat that matter here.
 type procStat struct {
@@ -64,14 +63,4 @@ func threads(pid int) (tids []int) {
 	return tids
 }
 
-// nsInode is the number of a namespace of a process, 0 if it cannot be read. The user namespace of a dead process that was not
-// waited for yet can be read, its others cannot.
-func nsInode(pid, kind string) uint64 {
-	s, err := os.Readlink("/proc/" + pid + "/ns/" + kind)
-	if err != nil {
-		return 0
-	}
-	_, s, _ = strings.Cut(s, "[")
-	n, _ := strconv.ParseUint(strings.TrimSuffix(s, "]"), 10, 64)
-	return n
-}
+func nsInode(pid, kind string) uint64 { return ahead.NamespaceID(pid, kind) }

@@ -13,12 +13,14 @@ import (
 	"syscall"
 	"time"
 
+	"ahead"
+
 	"golang.org/x/sys/unix"
 )
 
 // listDescriptors prints the open descriptors that came with the process. What Go's runtime opened since is close-on-exec.
 func listDescriptors(string) int {
-	fds := inherited()
+	fds := ahead.Inherited()
 	sort.Ints(fds)
 	for _, fd := range fds {
 		to, _ := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
@@ -65,7 +67,7 @@ func serveOnce(arg string) int {
 
 // printIgnored prints the ignored signals as the kernel has them for a program that is not written in Go.
 func printIgnored(string) int {
-	fmt.Printf("%x", ignoredAtStart)
+	fmt.Printf("%x", ahead.IgnoredAtStart)
 	return 0
 }
 
@@ -75,7 +77,7 @@ func carry(arg string) int {
 	signal.Ignore(unix.SIGTERM)
 	c := &Config{Path: "sh", Args: []string{"sh", "-c", arg}, Env: withoutRole(), Addr4: addr4}
 	if arg == "ignored" {
-		c = &Config{Path: selfExe, Env: append(withoutRole(), roleVar+"=ignored"), Addr4: addr4}
+		c = &Config{Path: ahead.SelfExe, Env: append(withoutRole(), roleVar+"=ignored"), Addr4: addr4}
 	}
 	ns, err := Start(context.Background(), c)
 	if err != nil {
@@ -110,7 +112,7 @@ func withoutRole() (env []string) {
 func leadSession(arg string) int {
 	attr := &syscall.ProcAttr{Env: append(withoutRole(), roleVar+"=carrier "+arg), Files: []uintptr{0, 1, 2},
 		Sys: &syscall.SysProcAttr{Foreground: true, Ctty: 0}}
-	pid, err := syscall.ForkExec(selfExe, []string{"carrier"}, attr)
+	pid, err := syscall.ForkExec(ahead.SelfExe, []string{"carrier"}, attr)
 	signal.Ignore(unix.SIGTTOU, unix.SIGTTIN, unix.SIGTSTP, unix.SIGINT, unix.SIGQUIT) // only now: the job must not inherit it
 	if err != nil {
 		fmt.Println(err)

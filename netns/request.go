@@ -6,9 +6,13 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
+	"strings"
 	"sync"
 	"time"
+
+	"ahead"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,7 +20,7 @@ import (
 // ErrHelperGone is what requests for sockets end with once the helper ended, as it may at any time: the child can kill it.
 var ErrHelperGone = errors.New("helper in the namespace ended")
 
-// helperPatience bounds every request: the child can stop the helper too. A dial may take helperDialing more.
+// helperPatience bounds every request: the child can stop the helper too. A dial may take ahead.HelperDialing more.
 const helperPatience = 2 * time.Second
 
 func isEOF(err error) bool { return errors.Is(err, io.EOF) }
@@ -52,7 +56,7 @@ func (h *helperClient) read() {
 	defer close(h.gone)
 	defer h.conn.Close()
 	for {
-		var r reply
+		var r ahead.Reply
 		fds, err := receiveFrom(h.conn, &r, 1)
 		if err != nil {
 			return
@@ -76,9 +80,9 @@ func (h *helperClient) read() {
 }
 
 // started tells the helper that it may become small. If it does not hear, nothing is lost but memory.
-func (h *helperClient) started() { h.write(request{Op: opStarted}) }
+func (h *helperClient) started() { h.write(ahead.Request{Op: ahead.OpStarted}) }
 
-func (h *helperClient) write(r request) error {
+func (h *helperClient) write(r ahead.Request) error {
 	raw, err := h.conn.SyscallConn()
 	if err != nil {
 		return err
@@ -86,7 +90,7 @@ func (h *helperClient) write(r request) error {
 	var sent error
 	h.conn.SetWriteDeadline(time.Now().Add(helperPatience))
 	err = raw.Write(func(fd uintptr) bool {
-		sent = sendPacket(int(fd), r)
+		sent = ahead.Send(int(fd), r)
 		return !isErrno(sent, unix.EAGAIN)
 	})
 	if err != nil {
@@ -96,7 +100,7 @@ func (h *helperClient) write(r request) error {
 }
 
 // ask makes one request and returns the socket.
-func (h *helperClient) ask(ctx context.Context, r request, patience time.Duration) (*os.File, error) {
+func (h *helperClient) ask(ctx context.Context, r ahead.Request, patience time.Duration) (*os.File, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	waiting := make(chan answer, 1)
@@ -129,11 +133,33 @@ func (h *helperClient) ask(ctx context.Context, r request, patience time.Duratio
 	}
 }
 
-func openAnswer(a answer, r request) (*os.File, error) {
+func openAnswer(a answer, r ahead.Request) (*os.File, error) {
 	if a.err != nil {
 		return nil, a.err
 	}
 	return os.NewFile(uintptr(a.fd), r.Op), nil
+}
+
+// socketRequest asks for a socket: network "tcp4", "tcp6", "udp4" or "udp6", address a literal IP and a port.
+func socketRequest(op, network, address string) (r ahead.Request, err error) {
+	a, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return r, err
+	}
+	kind, six := strings.CutSuffix(network, "6")
+	if !six {
+		var four bool
+		if kind, four = strings.CutSuffix(network, "4"); !four {
+			return r, net.UnknownNetworkError(network)
+		}
+	}
+	switch {
+	case kind != "tcp" && kind != "udp":
+		return r, net.UnknownNetworkError(network)
+	case six == a.Addr().Is4() || a.Addr().Zone() != "":
+		return r, unix.EAFNOSUPPORT
+	}
+	return ahead.Request{Op: op, UDP: kind == "udp", IP: a.Addr().AsSlice(), Port: a.Port()}, nil
 }
 
 // HelperDone is closed when the helper ended or its stream broke. The device goes on; requests for sockets fail.
@@ -141,7 +167,11 @@ func (n *Namespace) HelperDone() <-chan struct{} { return n.helper.gone }
 
 // Listen makes a listener inside: network "tcp4" or "tcp6", address with a literal IP. A tcp6 listener takes IPv6 only.
 func (n *Namespace) Listen(ctx context.Context, network, address string) (*net.TCPListener, error) {
-	f, err := n.helper.ask(ctx, request{Op: opListen, Network: network, Address: address}, helperPatience)
+	r, err := socketRequest(ahead.OpListen, network, address)
+	if err != nil {
+		return nil, opError("listen", address, err)
+	}
+	f, err := n.helper.ask(ctx, r, helperPatience)
 	if err != nil {
 		return nil, opError("listen", address, err)
 	}
@@ -160,7 +190,11 @@ func (n *Namespace) Listen(ctx context.Context, network, address string) (*net.T
 
 // ListenUDP makes a bound datagram socket inside: network "udp4" or "udp6".
 func (n *Namespace) ListenUDP(ctx context.Context, network, address string) (*net.UDPConn, error) {
-	f, err := n.helper.ask(ctx, request{Op: opListen, Network: network, Address: address}, helperPatience)
+	r, err := socketRequest(ahead.OpListen, network, address)
+	if err != nil {
+		return nil, opError("listen", address, err)
+	}
+	f, err := n.helper.ask(ctx, r, helperPatience)
 	if err != nil {
 		return nil, opError("bind", address, err)
 	}
@@ -179,7 +213,11 @@ func (n *Namespace) ListenUDP(ctx context.Context, network, address string) (*ne
 
 // Dial connects to a listener inside. An error wraps the errno, such as ECONNREFUSED.
 func (n *Namespace) Dial(ctx context.Context, network, address string) (net.Conn, error) {
-	f, err := n.helper.ask(ctx, request{Op: opDial, Network: network, Address: address}, helperPatience+helperDialing)
+	r, err := socketRequest(ahead.OpDial, network, address)
+	if err != nil {
+		return nil, opError("dial", address, err)
+	}
+	f, err := n.helper.ask(ctx, r, helperPatience+ahead.HelperDialing)
 	if err != nil {
 		return nil, opError("dial", address, err)
 	}
@@ -193,7 +231,7 @@ func (n *Namespace) Dial(ctx context.Context, network, address string) (net.Conn
 
 // Diag makes a NETLINK_SOCK_DIAG socket that shows the sockets of the namespace. It is non-blocking and the caller's.
 func (n *Namespace) Diag(ctx context.Context) (*os.File, error) {
-	f, err := n.helper.ask(ctx, request{Op: opDiag}, helperPatience)
+	f, err := n.helper.ask(ctx, ahead.Request{Op: ahead.OpDiag}, helperPatience)
 	if err != nil {
 		return nil, opError("open", "sock_diag", err)
 	}

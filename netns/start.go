@@ -8,10 +8,11 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"runtime"
 	"sync"
 	"syscall"
 	"time"
+
+	"ahead"
 
 	"golang.org/x/sys/unix"
 )
@@ -31,13 +32,14 @@ func Start(ctx context.Context, cfg *Config) (*Namespace, error) {
 	if err := c.complete(); err != nil {
 		return nil, err
 	}
-	n := takeAhead()
-	if n == nil || c.Stdin != nil || c.Stdout != nil || c.Stderr != nil {
-		n.abandon()
-		n = &Namespace{rights: CurrentRights(), done: make(chan struct{}), events: make(chan unix.WaitStatus, 16)}
-	}
+	n := newNamespace()
 	n.config = c
-	if err := n.clone(); err != nil {
+	child := ahead.Take()
+	if c.Stdin != nil || c.Stdout != nil || c.Stderr != nil {
+		abandon(child)
+		child = nil
+	}
+	if err := n.clone(child); err != nil {
 		return nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { n.control.SetDeadline(time.Unix(1, 0)) })
@@ -120,13 +122,17 @@ func cloneSteps(r Rights) []string {
 	return []string{"userns", "netns", "mntns"}
 }
 
-// clone starts init. Its steps are one system call: the time is written to the first.
-func (n *Namespace) clone() error {
-	began := time.Now()
-	if n.control != nil {
-		return nil // ahead
+func newNamespace() *Namespace {
+	return &Namespace{rights: CurrentRights(), done: make(chan struct{}), events: make(chan unix.WaitStatus, 16)}
+}
+
+// clone starts init, unless it was begun. Its steps are one system call: the time is written to the first.
+func (n *Namespace) clone(child *ahead.Child) error {
+	if child != nil {
+		return n.adopt(child)
 	}
-	attr, err := cloneAttr(n.rights)
+	began := time.Now()
+	attr, err := ahead.CloneAttr(n.rights)
 	if err != nil {
 		return &StepError{cloneSteps(n.rights)[0], err}
 	}
@@ -151,7 +157,7 @@ func blame(r Rights, attr *syscall.SysProcAttr) string {
 	some.Cloneflags = 0
 	for _, name := range steps {
 		some.Cloneflags |= flags[name]
-		probe := &Namespace{done: make(chan struct{}), events: make(chan unix.WaitStatus, 1)}
+		probe := newNamespace()
 		if err := probe.fork(&some); err != nil {
 			return name
 		}
@@ -168,25 +174,40 @@ var (
 	ours    = map[int]bool{} // pids of init processes that their keeper waits for
 )
 
-// fork makes the control connection and starts init and the goroutine that keeps it.
+// fork starts init.
 func (n *Namespace) fork(sys *syscall.SysProcAttr) error {
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	std := [3]uintptr{0, 1, 2}
+	for i, f := range [...]*os.File{n.config.Stdin, n.config.Stdout, n.config.Stderr} {
+		if f != nil {
+			std[i] = f.Fd()
+		}
+	}
+	forking.Lock()
+	child, err := ahead.Clone(sys, std)
+	if err == nil {
+		ours[child.PID] = true
+	}
+	forking.Unlock()
 	if err != nil {
-		return os.NewSyscallError("socketpair", err)
-	}
-	defer unix.Close(pair[1])
-	if n.control, err = unixConn(pair[0]); err != nil {
 		return err
 	}
-	n.pidfd = -1
-	sys.PidFD = &n.pidfd
-	started := make(chan error)
-	go n.keep(pair[1], sys, started)
-	if err := <-started; err != nil {
-		n.control.Close()
-		return err
+	child.Rights = n.rights
+	return n.adopt(child)
+}
+
+// adopt makes a child this namespace's init, and has its thread wait for it.
+func (n *Namespace) adopt(c *ahead.Child) (err error) {
+	forking.Lock()
+	ours[c.PID] = true
+	forking.Unlock()
+	n.rights, n.pid, n.pidfd = c.Rights, c.PID, c.PIDFD
+	c.Keep(n.keep)
+	if n.control, err = unixConn(c.Control); err != nil {
+		unix.Kill(c.PID, unix.SIGKILL)
+		<-n.done
+		n.closePidfd()
 	}
-	return nil
+	return err
 }
 
 func unixConn(fd int) (*net.UnixConn, error) {
@@ -204,37 +225,19 @@ func unixConn(fd int) (*net.UnixConn, error) {
 	return u, nil
 }
 
-// keep forks init and waits for it, as the child of one thread that must not end before it: its death signal would fire.
-func (n *Namespace) keep(control int, sys *syscall.SysProcAttr, started chan<- error) {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	attr := n.procAttr(control)
-	attr.Sys = sys
-	forking.Lock()
-	unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-	unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0)
-	pid, err := syscall.ForkExec(selfExe, []string{stageInit}, attr)
-	unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
-	if err == nil {
-		n.pid = pid
-		ours[pid] = true
-	}
-	forking.Unlock()
-	started <- err
-	if err != nil {
-		return
-	}
+// keep waits for init, and for the command that it becomes, on the thread whose child it is.
+func (n *Namespace) keep() {
 	defer close(n.done)
 	for {
 		var ws unix.WaitStatus
-		_, err := unix.Wait4(pid, &ws, unix.WUNTRACED|unix.WCONTINUED, nil)
+		_, err := unix.Wait4(n.pid, &ws, unix.WUNTRACED|unix.WCONTINUED, nil)
 		switch {
 		case err == unix.EINTR:
 			continue
 		case err != nil || ws.Exited() || ws.Signaled():
 			n.status = statusOf(ws, err)
 			forking.Lock()
-			delete(ours, pid)
+			delete(ours, n.pid)
 			forking.Unlock()
 			return
 		}
@@ -245,38 +248,23 @@ func (n *Namespace) keep(control int, sys *syscall.SysProcAttr, started chan<- e
 	}
 }
 
-// procAttr gives init the descriptors that this process inherited, under their numbers, and its socket behind them.
-func (n *Namespace) procAttr(control int) *syscall.ProcAttr {
-	std := [...]*os.File{n.config.Stdin, n.config.Stdout, n.config.Stderr}
-	files := []uintptr{0, 1, 2}
-	for i, f := range std {
-		if f != nil {
-			files[i] = f.Fd()
-		}
-	}
-	var limit unix.Rlimit
-	unix.Getrlimit(unix.RLIMIT_NOFILE, &limit)
-	for _, fd := range inherited() {
-		if uint64(fd)+2 >= limit.Cur && limit.Cur > 0 {
-			continue // opened before the limit was lowered: it can be given to nobody under its number
-		}
-		for len(files) < fd {
-			files = append(files, ^uintptr(0))
-		}
-		files = append(files, uintptr(fd))
-	}
-	files = append(files, uintptr(control))
-	return &syscall.ProcAttr{Env: stageEnv(len(files)-1, "GOGC=off", "GOMAXPROCS=1"), Files: files}
-}
+// initPatience is for init as a whole: a hanging network file system under a cover, say.
+const initPatience = 30 * time.Second
 
 // construct tells init what to build and collects what it built.
 func (n *Namespace) construct() error {
 	n.control.SetDeadline(time.Now().Add(initPatience))
 	c := &n.config
-	s := setup{UserNS: n.rights != Root, Device: c.Device, MTU: c.MTU, Offload: c.Offload, GSOMaxSize: c.GSOMaxSize,
-		Addr4: c.Addr4, Addr6: c.Addr6, Routes: c.Routes, ListenDNS: c.ListenDNS, Sysctls: plannedSysctls(n.rights, c.Sysctls)}
-	var small payload
-	sendErr := small.send(n.control, s)
+	s := ahead.Setup{UserNS: n.rights != Root, Device: c.Device, MTU: c.MTU, Offload: c.Offload, GSOMaxSize: c.GSOMaxSize,
+		Addr4: prefix(c.Addr4), Addr6: prefix(c.Addr6), Sysctls: plannedSysctls(n.rights, c.Sysctls)}
+	for _, r := range c.Routes {
+		s.Routes = append(s.Routes, prefix(r.Masked()))
+	}
+	for _, a := range c.ListenDNS {
+		s.ListenDNS = append(s.ListenDNS, ahead.Prefix{IP: a.AsSlice(), Text: a.String()})
+	}
+	var small ahead.Payload
+	sendErr := send(n.control, &small, s)
 	if sendErr == nil {
 		sendErr = n.sendCovers()
 	}
@@ -292,6 +280,39 @@ func (n *Namespace) construct() error {
 	return err
 }
 
+func prefix(p netip.Prefix) ahead.Prefix {
+	if !p.IsValid() {
+		return ahead.Prefix{}
+	}
+	return ahead.Prefix{IP: p.Addr().AsSlice(), Bits: p.Bits(), Text: p.String()}
+}
+
+// send passes a payload on.
+func send(c *net.UnixConn, p *ahead.Payload, v any) error {
+	f, err := p.File(v)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, _, err = c.WriteMsgUnix([]byte("{}"), unix.UnixRights(int(f.Fd())), nil)
+	return err
+}
+
+// receiveFrom is ahead.Receive on a connection, which obeys deadlines.
+func receiveFrom(c *net.UnixConn, v any, max int) ([]int, error) {
+	p := make([]byte, ahead.MaxMessage)
+	oob := make([]byte, unix.CmsgSpace(4*ahead.MaxFDs))
+	n, oobn, flags, _, err := c.ReadMsgUnix(p, oob)
+	if err != nil {
+		return nil, err
+	}
+	return ahead.Open(p[:n], oob[:oobn], flags, v, max)
+}
+
+func isErrno(err error, errno ...syscall.Errno) bool { return ahead.IsErrno(err, errno...) }
+
+func closeAll(fds []int) { ahead.CloseAll(fds) }
+
 func (n *Namespace) sendCovers() error {
 	covers := n.config.Covers
 	if n.config.CoversFunc != nil {
@@ -300,15 +321,15 @@ func (n *Namespace) sendCovers() error {
 			return &StepError{"mounts", err}
 		}
 	}
-	var large payload
+	var large ahead.Payload
 	message := covers.message(&large)
-	return large.send(n.control, message)
+	return send(n.control, &large, message)
 }
 
 // collect reads init's reports until all stands.
 func (n *Namespace) collect() error {
 	for {
-		var r report
+		var r ahead.Report
 		fds, err := receiveFrom(n.control, &r, 2+2*len(n.config.ListenDNS))
 		if isErrno(err, unix.ECONNRESET) {
 			// Init ended with a message of ours unread. The kernel says so
@@ -348,7 +369,7 @@ func (n *Namespace) lost(err error) error {
 }
 
 // take makes files and connections of the descriptors that came with ready.
-func (n *Namespace) take(r *ready, fds []int) error {
+func (n *Namespace) take(r *ahead.Ready, fds []int) error {
 	if len(fds) != 2+2*len(r.DNS) {
 		closeAll(fds)
 		return &StepError{"init", fmt.Errorf("%d descriptors: %w", len(fds), unix.EBADMSG)}
@@ -362,7 +383,12 @@ func (n *Namespace) take(r *ready, fds []int) error {
 		return &StepError{"helper", err}
 	}
 	n.helper = newHelperClient(conn)
-	for i, addr := range r.DNS {
+	for i, which := range r.DNS {
+		if which < 0 || which >= len(n.config.ListenDNS) {
+			closeAll(fds[2+2*i:])
+			return &StepError{"dns-sockets", unix.EBADMSG}
+		}
+		addr := n.config.ListenDNS[which]
 		s, err := newDNSSocket(addr, fds[2+2*i], fds[3+2*i])
 		if err != nil {
 			closeAll(fds[4+2*i:])

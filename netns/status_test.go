@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"ahead"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -159,7 +161,7 @@ func field(status, name string) string {
 
 func TestDescriptors(t *testing.T) {
 	everywhere(t, func(t *testing.T, kind DeviceKind) {
-		mine := inherited()
+		mine := ahead.Inherited()
 		sort.Ints(mine)
 		want := ""
 		for _, fd := range mine {

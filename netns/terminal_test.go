@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"ahead"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -41,7 +43,7 @@ func openTerminal(t *testing.T, script string) *terminal {
 	unix.SetNonblock(int(master.Fd()), true)
 	m := os.NewFile(uintptr(dup(t, master)), "ptmx") // pollable, so that deadlines count
 	t.Cleanup(func() { m.Close() })
-	cmd := exec.Command(selfExe)
+	cmd := exec.Command(ahead.SelfExe)
 	cmd.Args = []string{"session"}
 	cmd.Env = append(os.Environ(), roleVar+"=session "+script)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave

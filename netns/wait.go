@@ -8,6 +8,8 @@ import (
 	"runtime"
 	"time"
 
+	"ahead"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -37,7 +39,7 @@ func (s Status) String() string {
 func statusOf(ws unix.WaitStatus, err error) Status {
 	switch {
 	case err != nil:
-		return Status{Code: exitStage} // somebody else took the status: this process must not wait for any child (-1)
+		return Status{Code: ahead.ExitStage} // somebody else took the status: this process must not wait for any child (-1)
 	case ws.Signaled():
 		return Status{Signal: ws.Signal(), Core: ws.CoreDump()}
 	}

@@ -25,9 +25,6 @@ var version = ""
 
 func main() {
 	netns.Init()
-	if len(os.Args) > 1 && os.Args[1] == "run" {
-		netns.Ahead()
-	}
 	os.Exit(speak(newRootCommand().Execute()))
 }
 

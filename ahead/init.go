@@ -1,4 +1,4 @@
-package netns
+package ahead
 
 import (
 	"fmt"
@@ -13,18 +13,19 @@ import (
 // builder is the init stage: it has all capabilities in its own namespaces and nothing yet runs there but itself.
 type builder struct {
 	control int
-	setup   setup
-	ready   ready
+	setup   Setup
+	ready   Ready
 	out     []int // descriptors that go with ready, in its order
 	device  int
 	helper  [2]int // the helper's socket: the parent's end, and its own
 	link    *link
-	notes   []noteMessage
+	notes   []Note
 }
 
 // A stage that ended without having been able to say why exits with one of these.
 const (
-	exitStage = 125
+	// ExitStage is where something of ours went wrong.
+	ExitStage = 125
 	exitExec  = 126
 )
 
@@ -46,8 +47,8 @@ func runInit(control int) int {
 		if err := s.run(); err != nil {
 			return b.fail(s.name, err)
 		}
-		if err := sendPacket(control, report{Step: s.name, Took: time.Since(began)}); err != nil {
-			return exitStage // the parent is gone
+		if err := Send(control, Report{Step: s.name, Took: time.Since(began)}); err != nil {
+			return ExitStage // the parent is gone
 		}
 	}
 	b.awaitAddress6()
@@ -68,24 +69,24 @@ func (b *builder) present() (err error) {
 	if b.helper, err = unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0); err != nil {
 		return os.NewSyscallError("socketpair", err)
 	}
-	b.ready.NetNS = nsInode("thread-self", "net")
-	b.ready.UserNS = nsInode("thread-self", "user")
+	b.ready.NetNS = NamespaceID("thread-self", "net")
+	b.ready.UserNS = NamespaceID("thread-self", "user")
 	fds := append([]int{b.device, b.helper[0]}, b.out...)
-	if err := sendPacket(b.control, report{Step: "ready", Notes: b.notes, Ready: &b.ready}, fds...); err != nil {
+	if err := Send(b.control, Report{Step: "ready", Notes: b.notes, Ready: &b.ready}, fds...); err != nil {
 		return err
 	}
-	closeAll(fds[1:]) // or the helper would never see the end of its socket
+	CloseAll(fds[1:]) // or the helper would never see the end of its socket
 	return nil
 }
 
 func (b *builder) fail(step string, err error) int {
-	sendPacket(b.control, report{Step: step, Fault: newFault(err), Notes: b.notes})
-	return exitStage
+	Send(b.control, Report{Step: step, Fault: newFault(err), Notes: b.notes})
+	return ExitStage
 }
 
 func (b *builder) note(step, object string, err error) {
 	if len(b.notes) < maxNotes {
-		b.notes = append(b.notes, noteMessage{step, object, *newFault(err)})
+		b.notes = append(b.notes, Note{step, object, *newFault(err)})
 	}
 }
 
@@ -97,7 +98,7 @@ func (b *builder) forkHelper() error {
 	if err != nil {
 		return fmt.Errorf("fork: %w", err)
 	}
-	return sendPacket(b.control, report{Step: "helper", Took: time.Since(began), PID: pid})
+	return Send(b.control, Report{Step: "helper", Took: time.Since(began), PID: pid})
 }
 
 // serve answers requests beside the helper, which is still starting, until the parent says go or ends. No request is left
@@ -113,13 +114,13 @@ func (b *builder) serve() {
 		case err != nil || fds[0].Revents != 0:
 			return
 		}
-		var r request
-		got, err := receivePacket(h.control, &r, 0, unix.MSG_DONTWAIT)
+		var r Request
+		got, err := Receive(h.control, &r, 0, unix.MSG_DONTWAIT)
 		switch {
 		case err == nil:
-			closeAll(got)
+			CloseAll(got)
 			h.serve(r)
-		case !isErrno(err, unix.EAGAIN):
+		case !IsErrno(err, unix.EAGAIN):
 			return // the parent is gone: execute will see that too
 		}
 	}
@@ -136,7 +137,7 @@ func (b *builder) execHelper(control int) (pid int, err error) {
 	n := uintptr(null)
 	attr := &syscall.ProcAttr{
 		Dir:   "/",
-		Env:   stageEnv(3, "GOMAXPROCS=1", "GOGC=off"),
+		Env:   stageEnv(3, "GOMAXPROCS=1", "GOGC=20"),
 		Files: []uintptr{n, n, n, uintptr(control), uintptr(b.device)},
 		Sys:   &syscall.SysProcAttr{Cloneflags: unix.CLONE_PARENT, Setsid: true},
 	}
@@ -147,14 +148,14 @@ func (b *builder) execHelper(control int) (pid int, err error) {
 	if b.setup.UserNS {
 		attr.Sys.AmbientCaps = ambient
 	}
-	return syscall.ForkExec(selfExe, []string{stageChild}, attr)
+	return syscall.ForkExec(SelfExe, []string{HelperName}, attr)
 }
 
 // execute waits for the parent's go and becomes the target.
 func (b *builder) execute() int {
-	var c command
+	var c Command
 	if _, err := receivePayload(b.control, &c); err != nil {
-		return exitStage // the parent gave up or died
+		return ExitStage // the parent gave up or died
 	}
 	if len(c.Dir) > 0 {
 		if err := os.Chdir(string(c.Dir)); err != nil {
@@ -167,7 +168,7 @@ func (b *builder) execute() int {
 		}
 	}
 	if !b.keepDeathSignal() {
-		return exitStage
+		return ExitStage
 	}
 	ignoreSignals(c.Ignored)
 	b.fail("exec", execute(string(c.Path), toStrings(c.Args), toStrings(c.Env)))
@@ -199,15 +200,15 @@ func dropCapabilities() error {
 // lastInherited is the highest open descriptor that an execve would pass on, 2 at least.
 func lastInherited() int {
 	last := 2
-	for _, fd := range inherited() {
+	for _, fd := range Inherited() {
 		last = max(last, fd)
 	}
 	return last
 }
 
-// inherited lists the descriptors above 2 that an execve would pass on. All of Go's are close-on-exec, so these
+// Inherited lists the descriptors above 2 that an execve would pass on. All of Go's are close-on-exec, so these
 // came with this process.
-func inherited() (fds []int) {
+func Inherited() (fds []int) {
 	d, err := os.Open("/proc/self/fd")
 	if err != nil {
 		return nil

@@ -1,8 +1,7 @@
-package netns
+package ahead
 
 import (
 	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -19,19 +18,19 @@ func execute(path string, args, env []string) error {
 		return tryExec(path, args, env)
 	}
 	denied := ""
-	for _, dir := range filepath.SplitList(searchPath(env)) {
+	for _, dir := range strings.Split(searchPath(env), ":") {
 		if dir == "" {
 			dir = "."
 		}
 		file := dir + "/" + path
 		err := tryExec(file, args, env)
 		switch {
-		case isErrno(err, unix.EACCES):
+		case IsErrno(err, unix.EACCES):
 			if denied == "" && isRegular(file) {
 				denied = file
 			}
-		case isErrno(err, unix.ENOENT, unix.ENOTDIR, unix.ESTALE, unix.ENODEV, unix.ETIMEDOUT, unix.ELOOP, unix.ENAMETOOLONG):
-			if isErrno(err, unix.ENOENT) && isRegular(file) {
+		case IsErrno(err, unix.ENOENT, unix.ENOTDIR, unix.ESTALE, unix.ENODEV, unix.ETIMEDOUT, unix.ELOOP, unix.ENAMETOOLONG):
+			if IsErrno(err, unix.ENOENT) && isRegular(file) {
 				return err // the interpreter of a script, or the loader, is what is missing
 			}
 		default:

@@ -1,57 +1,58 @@
-package netns
+package ahead
 
 import (
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
-// coversMessage is Covers with its contents moved to the raw part of the payload.
-type coversMessage struct {
+// Covers is what is mounted over the host's files: see netns.Covers. Contents lie in the raw part of the payload.
+type Covers struct {
 	Dir   string
-	Trees []treeMessage
-	Files []fileMessage
+	Trees []Tree
+	Files []File
 	Binds []Bind
 	Masks []string
 }
 
-type treeMessage struct {
-	Tree                // without Add
-	Added []fileMessage // Name and Data
+// A Tree covers a directory with a changed copy of it.
+type Tree struct {
+	Target, From string
+	Added        []File            // Name and Data
+	Link         map[string]string // name → what it points to
+	Omit         []string
+	Required     bool
 }
 
-type fileMessage struct {
+// A File covers a file with other contents.
+type File struct {
 	Target, Name string
-	Data         blob
+	Data         Blob
 	Mode         fs.FileMode
 	Required     bool
 }
 
-func (c *Covers) message(p *payload) coversMessage {
-	m := coversMessage{Dir: c.Dir, Binds: c.Binds, Masks: c.Masks}
-	for _, t := range c.Trees {
-		tm := treeMessage{Tree: t}
-		tm.Tree.Add = nil
-		for name, data := range t.Add {
-			tm.Added = append(tm.Added, fileMessage{Name: name, Data: p.add(data)})
-		}
-		m.Trees = append(m.Trees, tm)
-	}
-	for _, f := range c.Files {
-		m.Files = append(m.Files, fileMessage{f.Target, f.Name, p.add(f.Data), f.Mode, f.Required})
-	}
-	return m
+// A Bind covers a path with another.
+type Bind struct {
+	Source, Target string
+	Required       bool
 }
+
+// Limits of what is copied into the memory of the child's tmpfs.
+const (
+	maxTreeEntries = 20_000
+	maxTreeBytes   = 64 << 20
+	maxTreeDepth   = 8
+)
 
 // mounter builds the child's view of the file system.
 type mounter struct {
-	covers coversMessage
+	covers Covers
 	raw    []byte
 	userNS bool
 	note   func(step, object string, err error)
@@ -112,6 +113,17 @@ func (m *mounter) mountAll() error {
 		return os.NewSyscallError("umount "+m.borrowed, unix.Unmount(m.borrowed, unix.MNT_DETACH))
 	}
 	return nil
+}
+
+// Borrowed mounts covers as kernels need it that have not the newer mount calls, and returns the directory that the tmpfs lay over. It
+// is for tests, which run on other kernels.
+func Borrowed(c Covers, raw []byte) (dir string, err error) {
+	m := &mounter{root: -1, raw: raw, covers: c, note: func(_, _ string, e error) { err = errors.Join(err, e) }}
+	if e := m.borrow(); e != nil {
+		return "", e
+	}
+	e := m.mountAll()
+	return m.borrowed, errors.Join(err, e)
 }
 
 // refuse notes err, or says that it must end the construction.
@@ -195,7 +207,7 @@ func (m *mounter) unusedDir() string {
 	var used []string
 	add := func(path string) {
 		used = append(used, path)
-		if real, err := filepath.EvalSymlinks(path); err == nil {
+		if real, err := resolve(path); err == nil {
 			used = append(used, real)
 		}
 	}
@@ -231,7 +243,7 @@ func within(dir, path string) bool {
 	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
 }
 
-func (m *mounter) contents(b blob) ([]byte, error) {
+func (m *mounter) contents(b Blob) ([]byte, error) {
 	if b.Off < 0 || b.Len < 0 || b.Off > len(m.raw) || b.Len > len(m.raw)-b.Off {
 		return nil, unix.EBADMSG
 	}
@@ -239,7 +251,7 @@ func (m *mounter) contents(b blob) ([]byte, error) {
 }
 
 // file writes one file into the tmpfs and covers its target with it.
-func (m *mounter) file(f *fileMessage, number string) error {
+func (m *mounter) file(f *File, number string) error {
 	data, err := m.contents(f.Data)
 	if err != nil {
 		return err
@@ -254,7 +266,7 @@ func (m *mounter) file(f *fileMessage, number string) error {
 	if f.Target != "" && f.Name == "" {
 		if real, ok := m.inTree(f.Target); ok {
 			unix.Unlink(real)
-			if err := writeFile(unix.AT_FDCWD, real, data, mode); err == nil || isErrno(err, unix.ENOENT) {
+			if err := writeFile(unix.AT_FDCWD, real, data, mode); err == nil || IsErrno(err, unix.ENOENT) {
 				return err
 			} // else it lies in a directory of another user's, which an overlay does not change
 		}
@@ -279,12 +291,13 @@ func writable(path string) bool { return unix.Access(path, unix.W_OK) == nil }
 
 // inTree says where a target lies that is in a directory of ours already.
 func (m *mounter) inTree(target string) (string, bool) {
-	dir, err := filepath.EvalSymlinks(filepath.Dir(target))
+	parent, name := split(target)
+	dir, err := resolve(parent)
 	if err != nil {
 		return "", false
 	}
-	real := filepath.Join(dir, filepath.Base(target))
-	if r, err := filepath.EvalSymlinks(real); err == nil {
+	real := join(dir, name)
+	if r, err := resolve(real); err == nil {
 		real = r
 	}
 	for _, t := range m.trees {
@@ -332,7 +345,7 @@ func (m *mounter) coverWith(mount int, name, target string) error {
 }
 
 func openTarget(target string) (fd int, err error) {
-	if !filepath.IsAbs(target) {
+	if !strings.HasPrefix(target, "/") {
 		return -1, fmt.Errorf("target %q: %w", target, unix.EINVAL)
 	}
 	flags := unix.O_PATH | unix.O_CLOEXEC

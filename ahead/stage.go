@@ -1,10 +1,10 @@
-package netns
+package ahead
 
 import (
 	"fmt"
 	"os"
-	"runtime"
 	"strconv"
+	"strings"
 	"syscall"
 	"unsafe"
 
@@ -14,42 +14,22 @@ import (
 // A stage is told to this binary by three things at once, so that no environment that a user or the target brings along can
 // start one: argv[0], this variable, and a descriptor of the right kind.
 const (
-	stageVar   = "_TRACE_NETNS_FD"
-	stageInit  = "trace-init"
-	stageChild = "trace-helper"
-	selfExe    = "/proc/self/exe"
+	stageVar = "_TRACE_NETNS_FD"
+	// InitName and HelperName are argv[0] of the stages.
+	InitName   = "trace-init"
+	HelperName = "trace-helper"
+	// SelfExe is this program's file.
+	SelfExe = "/proc/self/exe"
 )
 
-// ignoredAtStart are the signals that this process found ignored. Go's runtime has taken over all but SIGHUP and SIGINT of them
+// IgnoredAtStart are the signals that this process found ignored. Go's runtime has taken over all but SIGHUP and SIGINT of them
 // before any code of ours runs; for those (nohup, background jobs of a script) the choice of the user must reach the target
 // although signal.Notify overrides it here.
-var ignoredAtStart uint64
-
-// stagesReady says that Init ran. Without it a re-executed stage would run the program instead, which would start another.
-var stagesReady bool
-
-// Init must be the first thing that main does. In a process that Start made it runs that process's part and does not return.
-func Init() {
-	ignoredAtStart = ignoredSignals()
-	fd, ok := stageSocket()
-	if !ok {
-		stagesReady = true
-		return
-	}
-	os.Unsetenv(stageVar)
-	unix.CloseOnExec(fd)
-	switch os.Args[0] {
-	case stageInit:
-		runtime.LockOSThread() // capabilities and the death signal are a thread's
-		os.Exit(runInit(fd))
-	case stageChild:
-		os.Exit(runHelper(fd))
-	}
-}
+var IgnoredAtStart uint64
 
 func stageSocket() (int, bool) {
 	v, ok := os.LookupEnv(stageVar)
-	if !ok || len(os.Args) != 1 || (os.Args[0] != stageInit && os.Args[0] != stageChild) {
+	if !ok || len(os.Args) != 1 || (os.Args[0] != InitName && os.Args[0] != HelperName) {
 		return 0, false
 	}
 	fd, err := strconv.Atoi(v)
@@ -80,7 +60,8 @@ const (
 	lastSignal    = 64
 )
 
-func ignoredSignals() (set uint64) {
+// IgnoredSignals are those that this process ignores now: bit n-1 for signal n.
+func IgnoredSignals() (set uint64) {
 	for sig := 1; sig <= lastSignal; sig++ {
 		var old kernelSigaction
 		_, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), 0, uintptr(unsafe.Pointer(&old)), kernelSigsets, 0, 0)
@@ -94,7 +75,7 @@ func ignoredSignals() (set uint64) {
 // ignoreSignals leaves exactly the signals of set ignored over the coming execve. Those that Go handles get their default back
 // by the execve itself.
 func ignoreSignals(set uint64) {
-	now := ignoredSignals()
+	now := IgnoredSignals()
 	for sig := 1; sig <= lastSignal; sig++ {
 		want, is := set>>(sig-1)&1, now>>(sig-1)&1
 		if want == is {
@@ -136,8 +117,8 @@ func CurrentRights() Rights {
 // ambient capabilities carry init and the helper over their execve in a user namespace.
 var ambient = []uintptr{unix.CAP_NET_ADMIN, unix.CAP_SYS_ADMIN, unix.CAP_NET_BIND_SERVICE, unix.CAP_NET_RAW}
 
-// cloneAttr fills in the namespaces and maps for r.
-func cloneAttr(r Rights) (*syscall.SysProcAttr, error) {
+// CloneAttr fills in the namespaces and maps for r.
+func CloneAttr(r Rights) (*syscall.SysProcAttr, error) {
 	a := &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
 	switch r {
 	case Root:
@@ -174,7 +155,19 @@ func identityMap(file string) (m []syscall.SysProcIDMap, err error) {
 			return nil, fmt.Errorf("read %s: %w", file, unix.EINVAL)
 		}
 		m = append(m, syscall.SysProcIDMap{ContainerID: inside, HostID: inside, Size: size})
-		_, rest, _ = cutLine(rest)
+		_, rest, _ = strings.Cut(rest, "\n")
 	}
 	return m, nil
+}
+
+// NamespaceID is the number of a namespace of a process, 0 if it cannot be read. The user namespace of a dead process that was not
+// waited for yet can be read, its others cannot.
+func NamespaceID(pid, kind string) uint64 {
+	s, err := os.Readlink("/proc/" + pid + "/ns/" + kind)
+	if err != nil {
+		return 0
+	}
+	_, s, _ = strings.Cut(s, "[")
+	n, _ := strconv.ParseUint(strings.TrimSuffix(s, "]"), 10, 64)
+	return n
 }

@@ -1,11 +1,10 @@
-package netns
+package ahead
 
 import (
 	"errors"
 	"fmt"
 	"os"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -50,46 +49,45 @@ func (b *builder) makeTUN() error {
 	if b.link, err = openLink(nearName); err != nil {
 		return err
 	}
-	if err := b.link.handle.LinkSetMTU(b.link.near, b.setup.MTU); err != nil {
+	if err := b.link.rtnl.set(b.link.index, unix.IFLA_MTU, uint32(b.setup.MTU)); err != nil {
 		return fmt.Errorf("set MTU %d of %s: %w", b.setup.MTU, nearName, err)
 	}
-	return b.link.handle.LinkSetTxQLen(b.link.near, txQueueLen)
+	if err := b.link.rtnl.set(b.link.index, unix.IFLA_TXQLEN, txQueueLen); err != nil {
+		return fmt.Errorf("set queue length %d of %s: %w", txQueueLen, nearName, err)
+	}
+	return nil
 }
 
 // makeVeth needs no node under /dev and no right outside the namespaces. Both ends lie in the child's namespace; what
 // reaches the far end is read there by a packet socket. Neither end does ARP or neighbour discovery: no one would answer.
 func (b *builder) makeVeth() error {
-	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	c, err := openRTNL(0)
 	if err != nil {
 		return err
 	}
-	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.MTU, attrs.TxQLen = nearName, b.setup.MTU, txQueueLen
-	pair := &netlink.Veth{LinkAttrs: attrs, PeerName: farName, PeerMTU: uint32(b.setup.MTU)}
-	if err := h.LinkAdd(pair); err != nil {
+	if err := c.addVeth(nearName, farName, b.setup.MTU, txQueueLen); err != nil {
+		c.close()
 		return fmt.Errorf("add veth pair: %w", err)
 	}
-	b.link = &link{handle: h}
-	if b.link.near, err = h.LinkByName(nearName); err != nil {
-		return fmt.Errorf("find %s: %w", nearName, err)
+	c.close()
+	if b.link, err = openLink(nearName); err != nil {
+		return err
 	}
-	far, err := h.LinkByName(farName)
+	far, mac, err := findInterface(farName)
 	if err != nil {
-		return fmt.Errorf("find %s: %w", farName, err)
+		return err
 	}
 	d := &b.ready.Device
-	d.Kind = Veth
-	copy(d.ChildMAC[:], b.link.near.Attrs().HardwareAddr)
-	copy(d.MAC[:], far.Attrs().HardwareAddr)
-	if err := errors.Join(h.LinkSetARPOff(b.link.near), h.LinkSetARPOff(far)); err != nil {
+	d.Kind, d.ChildMAC, d.MAC = Veth, b.link.mac, mac
+	if err := setFlags(nearName, unix.IFF_NOARP); err != nil {
 		return fmt.Errorf("switch off ARP: %w", err)
 	}
 	// The far end's own neighbour discovery would only be noise; where this cannot be written it is dropped by the stack.
 	writeSysctl("net/ipv6/conf/"+farName+"/disable_ipv6", "1")
-	if err := h.LinkSetUp(far); err != nil {
+	if err := setFlags(farName, unix.IFF_NOARP|unix.IFF_UP); err != nil {
 		return fmt.Errorf("bring up %s: %w", farName, err)
 	}
-	b.device, err = packetSocket(far.Attrs().Index)
+	b.device, err = packetSocket(far)
 	return err
 }
 
@@ -132,7 +130,7 @@ func hostToNet16(v uint16) uint16 { return v<<8 | v>>8 }
 func (b *builder) setOffload() error {
 	d := &b.ready.Device
 	if b.setup.GSOMaxSize > 0 {
-		if err := b.link.handle.LinkSetGSOMaxSize(b.link.near, b.setup.GSOMaxSize); err != nil {
+		if err := b.link.rtnl.set(b.link.index, unix.IFLA_GSO_MAX_SIZE, uint32(b.setup.GSOMaxSize)); err != nil {
 			b.note("offload", fmt.Sprintf("gso_max_size %d", b.setup.GSOMaxSize), err)
 		}
 	}
@@ -144,7 +142,7 @@ func (b *builder) setOffload() error {
 		}
 		if b.setup.Offload&(TSO|USO) != TSO|USO {
 			// Segments of one packet only: whatever the device could do, the kernel cuts before it.
-			if e := b.link.handle.LinkSetGSOMaxSegs(b.link.near, 1); e != nil {
+			if e := b.link.rtnl.set(b.link.index, unix.IFLA_GSO_MAX_SEGS, 1); e != nil {
 				return errors.Join(err, e)
 			}
 		}

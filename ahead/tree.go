@@ -1,9 +1,8 @@
-package netns
+package ahead
 
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -19,8 +18,8 @@ type treeCopy struct {
 }
 
 // tree copies a directory into the tmpfs as name, changes it, and covers its target with it.
-func (m *mounter) tree(t *treeMessage, name string) error {
-	target, err := filepath.EvalSymlinks(t.Target)
+func (m *mounter) tree(t *Tree, name string) error {
+	target, err := resolve(t.Target)
 	if err != nil {
 		return err
 	}
@@ -62,7 +61,7 @@ func (m *mounter) tree(t *treeMessage, name string) error {
 }
 
 // show covers target with what src, which it closes, and dst hold together.
-func (m *mounter) show(c *treeCopy, t *treeMessage, src, dst int, name, target string) error {
+func (m *mounter) show(c *treeCopy, t *Tree, src, dst int, name, target string) error {
 	if len(t.Omit) == 0 {
 		if top, err := m.overlay(src, dst, name); err == nil {
 			unix.Close(src)
@@ -99,7 +98,7 @@ func (c *treeCopy) seal(dir int) error {
 	return nil
 }
 
-func (c *treeCopy) add(dst int, t *treeMessage) error {
+func (c *treeCopy) add(dst int, t *Tree) error {
 	mode := os.FileMode(0o644)
 	if c.sealed {
 		mode = 0o444
@@ -155,8 +154,8 @@ func (c *treeCopy) dir(src, dst int, path string, depth int) error {
 		case os.ModeDir:
 			err = c.subdir(src, dst, name, path, depth)
 		}
-		if isErrno(err, unix.EACCES, unix.EPERM, unix.ENOENT) {
-			c.m.note("mounts", filepath.Join(path, name), err)
+		if IsErrno(err, unix.EACCES, unix.EPERM, unix.ENOENT) {
+			c.m.note("mounts", join(path, name), err)
 			err = nil
 		}
 		if err != nil {
@@ -181,7 +180,7 @@ func (c *treeCopy) subdir(src, dst int, name, path string, depth int) error {
 		return err
 	}
 	defer unix.Close(to)
-	if err := c.dir(from, to, filepath.Join(path, name), depth+1); err != nil {
+	if err := c.dir(from, to, join(path, name), depth+1); err != nil {
 		return err
 	}
 	return c.seal(to)
