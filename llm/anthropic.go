@@ -152,25 +152,33 @@ func anthropicTool(raw json.RawMessage) Tool {
 	return t
 }
 
+// maxContent bounds how deep blocks are looked into: a result has content, and
+// a document in it has. Beyond, Raw has them all.
+const maxContent = 8
+
 // anthropicBlocks reads content: a bare string, or an array of blocks.
-func anthropicBlocks(raw json.RawMessage) []Block {
-	switch kind(raw) {
-	case '"':
+func anthropicBlocks(raw json.RawMessage) []Block { return anthropicContent(raw, 0) }
+
+func anthropicContent(raw json.RawMessage, depth int) []Block {
+	switch k := kind(raw); {
+	case depth > maxContent:
+		return nil
+	case k == '"':
 		return []Block{{Kind: Text, Text: text(raw)}}
-	case '[':
+	case k == '[':
 		list := make([]Block, 0, 4)
 		for _, raw := range elements(raw) {
-			list = append(list, anthropicBlock(raw))
+			list = append(list, anthropicBlock(raw, depth))
 		}
 		return list
-	case '{': // not as documented, but plain
-		return []Block{anthropicBlock(raw)}
+	case k == '{': // not as documented, but plain
+		return []Block{anthropicBlock(raw, depth)}
 	}
 	return nil
 }
 
 // anthropicBlock reads a block of content.
-func anthropicBlock(raw json.RawMessage) Block {
+func anthropicBlock(raw json.RawMessage, depth int) Block {
 	o := members(raw)
 	if kind(raw) == '"' { // not as documented, but plain
 		return Block{Kind: Text, Text: text(raw)}
@@ -188,13 +196,13 @@ func anthropicBlock(raw json.RawMessage) Block {
 		b.Kind = Thinking
 	case t == "image":
 		b.Kind = Image
-		b.source(o.object("source"))
+		b.source(o.object("source"), depth)
 	case t == "document":
 		b.Kind, b.Name = Document, o.text("title")
-		b.source(o.object("source"))
+		b.source(o.object("source"), depth)
 	case t == "search_result":
 		b.Kind, b.Name, b.URL = Document, o.text("title"), o.text("source")
-		b.Content = anthropicBlocks(o.get("content"))
+		b.Content = anthropicContent(o.get("content"), depth+1)
 	case t == "web_search_result":
 		b.Kind, b.Name, b.URL = Document, o.text("title"), o.text("url")
 	case strings.HasSuffix(t, "tool_use"):
@@ -203,7 +211,7 @@ func anthropicBlock(raw json.RawMessage) Block {
 	case strings.HasSuffix(t, "tool_result"):
 		b.Kind, b.ID, b.Server = ToolResult, o.text("tool_use_id"), t != "tool_result"
 		b.Name = strings.TrimSuffix(strings.TrimSuffix(t, "tool_result"), "_")
-		b.Content = anthropicBlocks(o.get("content"))
+		b.Content = anthropicContent(o.get("content"), depth+1)
 		b.IsError = o.truth("is_error") || strings.HasSuffix(o.object("content").text("type"), "_error")
 	default: // of compaction, content is the summary
 		b.Kind, b.Text = Other, text(o.get("content"))
@@ -212,7 +220,7 @@ func anthropicBlock(raw json.RawMessage) Block {
 }
 
 // source reads where an image or a document is.
-func (b *Block) source(o object) {
+func (b *Block) source(o object, depth int) {
 	b.Media = o.text("media_type")
 	data := o.get("data")
 	switch o.text("type") {
@@ -222,7 +230,7 @@ func (b *Block) source(o object) {
 		s := text(data)
 		b.Size, b.Content = int64(len(s)), []Block{{Kind: Text, Text: s}}
 	case "content":
-		b.Content = anthropicBlocks(o.get("content"))
+		b.Content = anthropicContent(o.get("content"), depth+1)
 	case "url":
 		b.URL = o.text("url")
 	case "file":

@@ -184,8 +184,15 @@ func (o object) without(names ...string) []Param {
 	return rest
 }
 
+// maxSearched bounds what set looks through: beyond it there are more members
+// than any format has, and the last of a name counts anyway.
+const maxSearched = 1000
+
 // set replaces a member, or appends it.
 func (o object) set(name string, value json.RawMessage) object {
+	if len(o) > maxSearched {
+		return append(o, Param{name, value})
+	}
 	for i := len(o) - 1; i >= 0; i-- {
 		if o[i].Name == name {
 			o[i].Value = value
