@@ -32,6 +32,7 @@ const (
 	extEarlyData         = 42
 	extSupportedVersions = 43
 	extCookie            = 44
+	extKeyShare          = 51
 	extECH               = 0xfe0d
 )
 
@@ -44,7 +45,8 @@ type clientHello struct {
 	ciphers   []uint16
 	exts      []uint16 // types, in the order in which they came
 	groups    []uint16
-	points    []uint8 // ec_point_formats
+	shares    []uint16 // groups that it has a key for
+	points    []uint8  // ec_point_formats
 	sigAlgs   []uint16
 	alpn      []string
 	sni       string
@@ -176,8 +178,27 @@ func (h *clientHello) extension(typ uint16, data cryptobyte.String) bool {
 		h.earlyData = true
 	case extECH:
 		h.ech = true
+	case extKeyShare:
+		h.keyShares(data)
 	}
 	return true
+}
+
+// keyShares reads the groups of the key_share extension (RFC 8446 section
+// 4.2.8). A malformed one is left to crypto/tls.
+func (h *clientHello) keyShares(data cryptobyte.String) {
+	var list cryptobyte.String
+	if !data.ReadUint16LengthPrefixed(&list) {
+		return
+	}
+	for !list.Empty() {
+		var group uint16
+		var key cryptobyte.String
+		if !list.ReadUint16(&group) || !list.ReadUint16LengthPrefixed(&key) {
+			return
+		}
+		h.shares = append(h.shares, group)
+	}
 }
 
 // serverName reads the server_name extension (RFC 6066 section 3).

@@ -75,6 +75,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -177,11 +178,13 @@ type Proxy struct {
 
 	rootsOnce sync.Once
 	roots     *x509.CertPool
+	verdicts  verdicts
 }
 
 // Serve carries one connection and returns when it is over. Cancelling ctx
 // resets both sides.
 func (p *Proxy) Serve(ctx context.Context, in Incoming) {
+	deepen()
 	p.active.Add(1)
 	defer p.active.Add(-1)
 	ctx, cancel := context.WithCancel(ctx)
@@ -190,6 +193,15 @@ func (p *Proxy) Serve(ctx context.Context, in Incoming) {
 	for c != nil {
 		c = c.run(ctx)
 	}
+}
+
+// deepen grows the goroutine's stack at once to what a handshake needs. Else it
+// is copied from size to size within each.
+//
+//go:noinline
+func deepen() {
+	var room [12 << 10]byte
+	runtime.KeepAlive(&room)
 }
 
 // Active returns how many connections are being carried.

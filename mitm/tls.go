@@ -124,7 +124,7 @@ func (c *conn) shakeServer(ctx context.Context) (*upstream, error) {
 func (c *conn) inspect(up *upstream, s tls.ConnectionState) {
 	chain := s.PeerCertificates
 	up.leaf = chain[0]
-	up.verdict = verify(chain, c.nameFor(c.hello.sni), c.p.trusted(), c.p.now())
+	up.verdict = c.p.verdicts.verify(chain, c.nameFor(c.hello.sni), c.p.trusted(), c.p.now())
 	c.change(func(f *flow.Conn) {
 		f.Upstream = flow.TLS{SNI: c.hello.sni, Offered: c.hello.alpn, Verdict: up.verdict.text()}
 		for _, cert := range chain {

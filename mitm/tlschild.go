@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"slices"
 
 	"trace/flow"
 )
@@ -44,6 +45,9 @@ func (c *conn) serveChild(ctx context.Context, up *upstream) {
 	}
 }
 
+// classical are the groups of elliptic curves alone.
+var classical = []tls.CurveID{tls.X25519, tls.CurveP256, tls.CurveP384, tls.CurveP521}
+
 // childConfig offers the child what the server chose.
 func (c *conn) childConfig(up *upstream) *tls.Config {
 	s := up.conn.ConnectionState()
@@ -55,6 +59,11 @@ func (c *conn) childConfig(up *upstream) *tls.Config {
 		DynamicRecordSizingDisabled: true,
 		KeyLogWriter:                c.p.KeyLogChild,
 		Time:                        c.p.now,
+	}
+	if slices.Contains(c.hello.shares, uint16(tls.X25519)) {
+		// This leg does not leave the machine, and the child has sent a key for
+		// it: the post-quantum half would cost both ends for nothing.
+		cfg.CurvePreferences = classical
 	}
 	if s.NegotiatedProtocol != "" {
 		cfg.NextProtos = []string{s.NegotiatedProtocol}

@@ -1,8 +1,10 @@
 package mitm
 
 import (
+	"crypto/sha256"
 	"crypto/x509"
 	"errors"
+	"sync"
 	"time"
 )
 
@@ -51,4 +53,58 @@ func verify(chain []*x509.Certificate, name string, roots *x509.CertPool, now ti
 	}
 	_, again := leaf.Verify(o)
 	return verdict{err: err, known: again == nil}
+}
+
+// Limits of what verdicts remembers.
+const (
+	verdictTime = time.Minute
+	maxVerdicts = 512
+)
+
+// verdicts remembers for a moment which chains were found good for which
+// name, because a program opens many connections to one server.
+type verdicts struct {
+	mu   sync.Mutex
+	good map[verdictKey]period
+}
+
+type verdictKey struct {
+	chain [sha256.Size]byte
+	name  string
+}
+
+// period is a time from which to which.
+type period struct{ from, to time.Time }
+
+// verify is verify with that memory. All calls must be with the same roots.
+func (v *verdicts) verify(chain []*x509.Certificate, name string, roots *x509.CertPool, now time.Time) verdict {
+	key := verdictKey{name: name}
+	h := sha256.New()
+	for _, c := range chain {
+		h.Write(c.Raw)
+	}
+	h.Sum(key.chain[:0])
+	v.mu.Lock()
+	p, ok := v.good[key]
+	v.mu.Unlock()
+	if ok && !now.Before(p.from) && now.Before(p.to) {
+		return verdict{known: true}
+	}
+	found := verify(chain, name, roots, now)
+	if found.err != nil {
+		return found
+	}
+	p = period{now, now.Add(verdictTime)}
+	for _, c := range chain {
+		if c.NotAfter.Before(p.to) {
+			p.to = c.NotAfter
+		}
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.good == nil || len(v.good) >= maxVerdicts {
+		v.good = map[verdictKey]period{}
+	}
+	v.good[key] = p
+	return found
 }
