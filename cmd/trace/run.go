@@ -149,7 +149,7 @@ func (r *run) do() (int, error) {
 		return exitTrace, err
 	}
 	started := time.Now()
-	gc := debug.SetGCPercent(-1) // what is made now stays: the child waits for it
+	debug.SetGCPercent(-1) // what is made now stays: the child waits for it
 	mark := func(what string) { r.road.log("%s after %v", what, time.Since(started).Round(time.Microsecond)) }
 	if err := r.setUp(); err != nil {
 		return exitTrace, err
@@ -168,7 +168,7 @@ func (r *run) do() (int, error) {
 	mark("command executed")
 	limit := debug.SetMemoryLimit(startMemory)
 	slim := time.AfterFunc(startSettles, func() {
-		debug.SetGCPercent(gc)
+		tuneHeap()
 		debug.SetMemoryLimit(limit)
 		debug.FreeOSMemory()
 		netns.Trim() // what cannot be given back is kept

@@ -1,0 +1,54 @@
+package main
+
+import (
+	"runtime"
+	"runtime/debug"
+	"testing"
+	"time"
+)
+
+func TestGrowFor(t *testing.T) {
+	for live, want := range map[uint64]int{0: 400, 1 << 20: 400, 8 << 20: 400, 16 << 20: 200, 32 << 20: 100, 1 << 30: 100} {
+		if got := growFor(live); got != want {
+			t.Errorf("%d bytes in use may grow by %d %%, want %d", live, got, want)
+		}
+	}
+}
+
+// A heap that got large is collected at the usual distance, one that got
+// small again at the long one.
+func TestHeapTuner(t *testing.T) {
+	was := debug.SetGCPercent(100)
+	t.Cleanup(func() { debug.SetGCPercent(was) })
+	tuner := &heapTuner{grow: mostGrow}
+	debug.SetGCPercent(mostGrow)
+	tuned := make(chan int, 100)
+	var arm func()
+	arm = func() {
+		runtime.AddCleanup(new([64]byte), func(t *heapTuner) {
+			t.collected()
+			tuned <- t.grow
+			arm()
+		}, tuner)
+	}
+	arm()
+	wait := func(want int) {
+		t.Helper()
+		for end := time.After(20 * time.Second); ; {
+			runtime.GC()
+			select {
+			case got := <-tuned:
+				if got == want {
+					return
+				}
+			case <-end:
+				t.Fatalf("growth is not %d %%", want)
+			}
+		}
+	}
+	large := make([]byte, 256<<20)
+	wait(leastGrow)
+	runtime.KeepAlive(large)
+	large = nil
+	wait(mostGrow)
+}
