@@ -30,15 +30,21 @@ type dumpFormat struct {
 	binary bool // nothing for a terminal
 	json   bool // lines of JSON, which a terminal gets escaped
 	dir    bool // it writes files below --dir
-	make   func(w io.Writer, o *dumpOptions) export.Writer
+	make   func(w io.Writer, o *dumpOptions, tty bool) export.Writer
 }
 
 // dumpFormats are the formats, the default first.
 var dumpFormats = []dumpFormat{
-	{name: "har", json: true, make: func(w io.Writer, _ *dumpOptions) export.Writer {
+	{name: "har", json: true, make: func(w io.Writer, _ *dumpOptions, _ bool) export.Writer {
 		return &export.HAR{W: w, Version: programVersion()}
 	}},
-	{name: "jsonl", json: true, make: func(w io.Writer, _ *dumpOptions) export.Writer { return &export.Log{W: w} }},
+	{name: "jsonl", json: true, make: func(w io.Writer, _ *dumpOptions, _ bool) export.Writer { return &export.Log{W: w} }},
+	{name: "curl", make: func(w io.Writer, _ *dumpOptions, tty bool) export.Writer { return &export.Curl{W: w, Terminal: tty} }},
+	{name: "python", make: func(w io.Writer, _ *dumpOptions, _ bool) export.Writer { return &export.Python{W: w} }},
+	{name: "node", make: func(w io.Writer, _ *dumpOptions, _ bool) export.Writer { return &export.Node{W: w} }},
+	{name: "request-json", dir: true, make: func(w io.Writer, o *dumpOptions, _ bool) export.Writer {
+		return &export.RequestJSON{Create: (&numberedFiles{dir: o.dir, w: w}).create}
+	}},
 }
 
 func formatNames() string {
@@ -218,7 +224,7 @@ func (d *dumper) write(w *terminal, o *dumpOptions, flows func() error) error {
 		out = &escapingText{w: w}
 	}
 	b := bufio.NewWriterSize(out, 64<<10)
-	d.to = d.format.make(b, o)
+	d.to = d.format.make(b, o, w.tty)
 	err := flows()
 	if err == nil {
 		err = d.to.End()

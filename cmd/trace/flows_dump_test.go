@@ -3,8 +3,11 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"trace/flow"
 )
@@ -164,5 +167,66 @@ func TestDumpManyOnOneConnection(t *testing.T) {
 	want := "meta connection_open request response_headers response request response_headers response connection_close"
 	if got := kindsOf(t, dump(t, "--format", "jsonl", "3", "1")); got != want {
 		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+func TestDumpRequestJSON(t *testing.T) {
+	t.Setenv("XDG_STATE_HOME", t.TempDir())
+	r := record(t, "files")
+	r.at = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	on := emit(r.open("api.anthropic.com", 443, nil))
+	for i, path := range []string{"/v1/messages?beta=true", "/v1/messages", "/../..", "/x/models/gemini-2:streamGenerateContent?alt=sse"} {
+		on.request(int64(i+1), "POST", "api.anthropic.com", path, `{"n":12345678901234567890}`)
+		on(flow.End, int64(i+1), nil)
+	}
+	on.request(9, "GET", "api.anthropic.com", "/", "")
+	r.flush()
+	dir := filepath.Join(t.TempDir(), "new")
+	want := []string{"001_030405_messages.json", "002_030405_messages.json", "003_030405_root.json", "004_030405_streamGenerateContent.json"}
+	for round := range 2 {
+		var lines strings.Builder
+		for i, name := range want {
+			fmt.Fprintf(&lines, "%s\n", filepath.Join(dir, "2026-01-02", fmt.Sprintf("%03d%s", round*4+i+1, name[3:])))
+		}
+		if got := dump(t, "--format", "request-json", "--dir", dir); got != lines.String() {
+			t.Errorf("round %d: %s, want %s", round, got, lines.String())
+		}
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "2026-01-02", want[0]))
+	var file struct {
+		At      string `json:"captured_at"`
+		Method  string
+		URL     string
+		Request json.RawMessage
+	}
+	if err == nil {
+		err = json.Unmarshal(text, &file)
+	}
+	if err != nil || file.At != "2026-01-02T03:04:05.101000Z" || file.Method != "POST" || file.URL != "https://api.anthropic.com/v1/messages?beta=true" || !strings.Contains(string(file.Request), "12345678901234567890") {
+		t.Errorf("%v, %s", err, text)
+	}
+	if _, stderr, code := runCLI(t, "flows", "dump", "--format", "request-json"); code != 2 || !strings.Contains(stderr, "--dir") {
+		t.Errorf("without --dir: exit %d, %s", code, stderr)
+	}
+	if err := os.WriteFile(dir+"f", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, stderr, code := runCLI(t, "flows", "dump", "--format", "request-json", "--dir", dir+"f"); code != 1 || strings.Count(stderr, "\n") != 1 {
+		t.Errorf("a file for a directory: exit %d, %s", code, stderr)
+	}
+}
+
+// TestDumpPrograms: the programs for the flows of a session, and none for what
+// is no request.
+func TestDumpPrograms(t *testing.T) {
+	t.Setenv("XDG_STATE_HOME", t.TempDir())
+	sampleSession(t)
+	for format, want := range map[string]string{"curl": "curl ", "python": "httpx.Request(", "node": "await fetch("} {
+		if got := dump(t, "--format", format); strings.Count(got, want) != 2 || !strings.Contains(got, `12345678901234567890`) {
+			t.Errorf("%s: %s", format, got)
+		}
+		if _, stderr, code := runCLI(t, "flows", "dump", "--format", format, "3"); code != 1 || !strings.Contains(stderr, "no place") {
+			t.Errorf("%s of a tcp flow: exit %d, %s", format, code, stderr)
+		}
 	}
 }
