@@ -41,8 +41,9 @@ func (r *Redactor) head(h *flow.Head) (*flow.Head, int) {
 	if h.Method == "CONNECT" {
 		c.Target, n = r.authority(c.Target, n)
 	}
-	c.Path, m = r.url(h.Path, 0) // the same secrets as in Target
-	if c.Target == h.Target {
+	if h.Path == h.Target && h.Method != "CONNECT" {
+		c.Path = c.Target
+	} else if c.Path, m = r.url(h.Path, 0); c.Target == h.Target { // else the same secrets as in Target
 		n += m
 	}
 	c.Authority, n = r.authority(h.Authority, n)
@@ -72,16 +73,15 @@ func (r *Redactor) fields(fs []flow.Field) ([]flow.Field, int) {
 	n := 0
 	out := fs
 	for i, f := range fs {
-		v, m := r.field(f.Name, f.Value)
-		name, k := r.plain(f.Name, 0)
-		if m+k == 0 {
+		name, v, m := r.nameAndField(f.Name, f.Value)
+		if m == 0 {
 			continue
 		}
 		if n == 0 {
 			out = slices.Clone(fs)
 		}
 		out[i].Name, out[i].Value = name, v
-		n += m + k
+		n += m
 	}
 	return out, n
 }
@@ -106,6 +106,9 @@ func (r *Redactor) url(s string, n int) (string, int) { return r.settle(s, n, tr
 func (r *Redactor) plain(s string, n int) (string, int) { return r.settle(s, n, false) }
 
 func (r *Redactor) settle(s string, n int, url bool) (string, int) {
+	if r.isClean(viewOf(s)) {
+		return s, n
+	}
 	p, m := settle([]byte(s), func(p []byte) ([]byte, int) { return apply(p, r.text(p, url)) })
 	if m == 0 {
 		return s, n
@@ -115,7 +118,7 @@ func (r *Redactor) settle(s string, n int, url bool) (string, int) {
 
 // field replaces the secrets of one header field.
 func (r *Redactor) field(name, value string) (string, int) {
-	switch classify(name) {
+	switch r.name(name).class {
 	case fieldAuth:
 		return r.auth(value)
 	case fieldSecret:

@@ -172,6 +172,9 @@ func (k *known) tail(s *scanner) {
 			}
 			continue
 		}
+		if s.final && n < minKnown || !k.mayStart(b, i) {
+			continue
+		}
 		for _, c := range k.grams[binary.LittleEndian.Uint32(b[i:])] {
 			f := &k.forms[c.form]
 			if c.offset != 0 || len(f.text) <= n || f.text[:n] != string(b[i:]) {

@@ -76,7 +76,12 @@ type Redactor struct {
 	scan     scanner
 	depth    int       // of JSON in JSON
 	scratch  []*walker // by depth
+	seen     *seen
+	types    [2]typeOf // the latest
 }
+
+// typeOf is a content type, taken apart.
+type typeOf struct{ text, media, params string }
 
 // New returns a Redactor with an empty memory. key is random, of this run, and
 // kept nowhere: see [Redactor.Tag].
@@ -85,7 +90,7 @@ func New(key [32]byte) *Redactor { return &Redactor{known: known{key: key}} }
 // Tag makes placeholders carry a mark, [REDACTED:kind:1a2b3c4d], by which equal
 // secrets of one run are seen to be equal. It is an HMAC-SHA256 with the key
 // of New, so that short secrets cannot be guessed from it.
-func (r *Redactor) Tag() { r.known.tags = true }
+func (r *Redactor) Tag() { r.known.tags, r.seen = true, nil }
 
 // Failures returns how often the gate panicked and withheld what it was given.
 func (r *Redactor) Failures() int { return r.failures }
@@ -127,6 +132,9 @@ func settle(p []byte, spans func(p []byte) ([]byte, int)) (out []byte, n int) {
 // text returns the spans of a whole text, valid until the next call; url: it
 // is a URL or a form.
 func (r *Redactor) text(b []byte, url bool) []span {
+	if r.isClean(b) {
+		return nil
+	}
 	s := r.scan.reset(&r.known, b)
 	s.url = url
 	spans, _ := s.scan()
@@ -143,6 +151,9 @@ func (r *Redactor) text(b []byte, url bool) []span {
 
 // blob returns the spans of remembered values in data, valid as those of text.
 func (r *Redactor) blob(b []byte) []span {
+	if r.known.isAbsent(b) {
+		return nil
+	}
 	s := r.scan.reset(&r.known, b)
 	s.blob = true
 	spans, _ := s.scan()
@@ -197,7 +208,7 @@ func (r *Redactor) Body(contentType string, p []byte) (out []byte, n int) {
 }
 
 func (r *Redactor) body(contentType string, p []byte) (out []byte, n int) {
-	mediaType, params := splitType(contentType)
+	mediaType, params := r.typeOf(contentType)
 	switch {
 	case isMedia(mediaType):
 		return apply(p, r.blob(p))
@@ -216,6 +227,22 @@ func (r *Redactor) body(contentType string, p []byte) (out []byte, n int) {
 		return apply(p, r.json(p))
 	}
 	return apply(p, r.text(p, false))
+}
+
+// typeOf is splitType with a memory: types come again and again.
+func (r *Redactor) typeOf(s string) (mediaType, params string) {
+	for i := range r.types {
+		if t := &r.types[i]; t.text == s && t.media != "" {
+			return t.media, t.params
+		}
+	}
+	mediaType, params = splitType(s)
+	if len(s) <= maxField {
+		s = strings.Clone(s)
+		_, params, _ = strings.Cut(s, ";")
+		r.types[0], r.types[1] = typeOf{s, mediaType, params}, r.types[0]
+	}
+	return mediaType, params
 }
 
 // splitType parts a media type from its parameters.

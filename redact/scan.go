@@ -32,6 +32,7 @@ type scanner struct {
 	by     cont
 	memo   [slots]struct{ from, to int }
 	used   uint64 // slots of memo that hold anything, as bits
+	escape bool   // b has what may be an escape
 	pemSet bool
 	pemFrom,
 	pemAt int
@@ -88,7 +89,11 @@ func init() {
 	for i := range 256 {
 		pairs[':'|i<<8] = bucketColon
 		pairs['='|i<<8] = bucketEquals
+		if isHex(byte(i)) {
+			pairs['%'|i<<8] = bucketEscape
+		}
 	}
+	pairs['\\'|'u'<<8] = bucketEscape
 }
 
 // patterns finds what the rules know.
@@ -104,6 +109,8 @@ func (s *scanner) patterns() {
 			s.colon(i)
 		case bucketEquals:
 			s.equals(i)
+		case bucketEscape:
+			s.escape = true
 		default:
 			for _, r := range buckets[k] {
 				if len(b)-i >= len(r.text) && r.at(b[i:i+len(r.text)]) && (!r.word || s.boundary(i)) {
@@ -273,10 +280,12 @@ func (s *scanner) scan() ([]span, int) {
 		s.known.find(s)
 	}
 	if !s.blob {
-		s.patterns()
-		s.decoded(decodeUnicode)
-		s.decoded(decodePercent)
-		s.decoded(decodeForm)
+		s.escape = false
+		if s.patterns(); s.escape {
+			s.decoded(decodeUnicode)
+			s.decoded(decodePercent)
+			s.decoded(decodeForm)
+		}
 	}
 	s.spans = normalize(s.spans)
 	for i := len(s.spans) - 1; i >= 0; i-- {

@@ -32,6 +32,7 @@ type frame struct {
 	array    bool
 	wantKey  bool
 	from, to int // the latest key
+	flags    keyFlags
 	pos      int // of the element, in an array
 	node     int
 	under    container
@@ -107,8 +108,7 @@ func (w *walker) walk(b []byte) bool {
 			}
 		case tokenString:
 			if !top.array && top.wantKey {
-				top.from, top.to = w.from, w.to
-				w.judge(w.from, w.to, w.escaped)
+				w.member(top)
 				continue
 			}
 			w.str(top, w.from, w.to, w.escaped)
@@ -119,6 +119,22 @@ func (w *walker) walk(b []byte) bool {
 				w.unwind()
 				return false
 			}
+		}
+	}
+}
+
+// member takes in the key that was read.
+func (w *walker) member(top *frame) {
+	top.from, top.to = w.from, w.to
+	k := w.keyOf(top)
+	e := w.r.key(k)
+	top.flags = e.flags
+	if learnt := w.r.known.learnt; e.clean != learnt {
+		found := len(w.spans)
+		w.judge(w.from, w.to, w.escaped)
+		// The memory is shared with what this key itself may hold.
+		if e = w.r.key(w.keyOf(top)); found == len(w.spans) && learnt == w.r.known.learnt && !looksJSON(w.keyOf(top)) {
+			e.clean = learnt
 		}
 	}
 }
@@ -147,10 +163,10 @@ func (w *walker) punct(top *frame, c byte) bool {
 func (w *walker) push(top *frame, array bool) {
 	f := frame{array: array, wantKey: !array, held: len(w.held), node: -1, under: plain}
 	if !top.array {
-		switch k := w.keyOf(top); {
-		case bytes.EqualFold(k, []byte("headers")):
+		switch {
+		case top.flags&keyHeaders != 0:
 			f.under = headers
-		case bytes.EqualFold(k, []byte("client_secret")):
+		case top.flags&keyClientSecret != 0:
 			f.under = secret
 		}
 	}
@@ -199,14 +215,13 @@ func (w *walker) str(top *frame, from, to int, escaped bool) {
 		return
 	}
 	if !top.array {
-		k := w.keyOf(top)
 		if w.list {
-			w.index(top, k, from, to)
+			w.index(top, w.keyOf(top), from, to)
 		}
-		if w.named(top, k, from, to, escaped) {
+		if (top.flags != 0 || top.under != plain) && w.named(top, from, to, escaped) {
 			return
 		}
-		if isOpaqueKey(k) && to-from >= 64 && (wordDash | base64Body | equals).all(w.b[from:to]) && w.r.kindOf(w.b[from:to], "") == "" {
+		if top.flags&keyOpaque != 0 && to-from >= 64 && (wordDash | base64Body | equals).all(w.b[from:to]) && w.r.kindOf(w.b[from:to], "") == "" {
 			w.take(w.r.blob(w.b[from:to]), from, false)
 			return
 		}
@@ -219,16 +234,17 @@ func (w *walker) str(top *frame, from, to int, escaped bool) {
 }
 
 // named judges a string by its key and reports whether it was caught.
-func (w *walker) named(top *frame, k []byte, from, to int, escaped bool) bool {
-	v := w.b[from:to]
+func (w *walker) named(top *frame, from, to int, escaped bool) bool {
+	v, flags := w.b[from:to], top.flags
 	switch {
-	case isSecretKey(k):
-		return w.caught(from, to, escaped, isAuthKey(k), kindJSON)
-	case isSuspectKey(k) && isCredential(v):
+	case flags&keySecret != 0:
+		return w.caught(from, to, escaped, flags&keyAuth != 0, kindJSON)
+	case flags&keySuspect != 0 && isCredential(v):
 		return w.caught(from, to, escaped, false, kindJSON)
-	case top.under == secret && string(k) == "value":
+	case top.under == secret && flags&keyValue != 0:
 		return w.caught(from, to, escaped, false, kindJSON)
 	case top.under == headers:
+		k := w.keyOf(top)
 		switch classify(string(k)) {
 		case fieldAuth:
 			return w.caught(from, to, escaped, true, kindHeader)
@@ -240,17 +256,17 @@ func (w *walker) named(top *frame, k []byte, from, to int, escaped bool) bool {
 			}
 		}
 		w.held = append(w.held, heldValue{from, to, escaped, ifMCP})
-	case w.r.Personal && (string(k) == "user_id" || string(k) == "user" || string(k) == "safety_identifier"):
+	case w.r.Personal && flags&keyPersonal != 0:
 		return w.caught(from, to, escaped, false, kindPersonal)
-	case string(k) == "type":
+	case flags&keyType != 0:
 		top.mcp = top.mcp || string(v) == "mcp"
-	case string(k) == "grant_type":
+	case flags&keyGrantType != 0:
 		top.grant = true
-	case string(k) == "name":
+	case flags&keyName != 0:
 		top.pair = inFold(secretFields, v) || isSecretKey(v)
-	case string(k) == "value":
+	case flags&keyValue != 0:
 		w.held = append(w.held, heldValue{from, to, escaped, ifPair})
-	case isGrantKey(k):
+	case flags&keyGrant != 0:
 		w.held = append(w.held, heldValue{from, to, escaped, ifGrant})
 	}
 	return false
@@ -297,7 +313,7 @@ func (w *walker) literal(top *frame) bool {
 	if w.list && !top.array {
 		w.index(top, w.keyOf(top), w.from, w.to)
 	}
-	if k := w.keyOf(top); !top.array && isSecretKey(k) && !hasPrefix(bytes.ToLower(k), "credential") {
+	if !top.array && top.flags&(keySecret|keyCredential) == keySecret {
 		kind = w.r.value(v, kindJSON)
 	} else if w.r.known.values[string(v)] {
 		kind = kindJSON
