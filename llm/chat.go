@@ -30,6 +30,8 @@ func matchOpenAI(r *route) (provider, api string) {
 		api = Completions
 	case r.ends("/embeddings"):
 		api = Embeddings
+	case r.segment(4) == "publishers" && r.segment(3) != "anthropic" && strings.HasSuffix(strings.ToLower(r.segment(1)), "rawpredict"):
+		return "vertex", Chat // models of others on Vertex AI
 	default:
 		return "", ""
 	}
@@ -160,9 +162,8 @@ func chatMessage(raw json.RawMessage) Message {
 		return Message{Blocks: content(raw)}
 	}
 	m := Message{Role: o.text("role")}
-	m.Extra = merged(nil, o, append(reasoningNames(), "role", "content", "refusal", "tool_calls", "function_call", "audio", "tool_call_id")...)
 	if m.Role == "tool" || m.Role == "function" {
-		m.Extra = merged(nil, o, "role", "content", "tool_call_id", "name")
+		m.Extra = merged(nil, o, "role", "content", "tool_call_id", "name", "cache_control")
 		m.Blocks = []Block{{Kind: ToolResult, Type: m.Role, ID: o.text("tool_call_id"), Name: o.text("name"), Content: content(o.get("content")),
 			Cache: o.mark("cache_control"), Raw: raw}}
 		return m
@@ -184,6 +185,12 @@ func chatMessage(raw json.RawMessage) Message {
 		b.arguments(f.get("arguments"))
 		m.Blocks = append(m.Blocks, b)
 	}
+	read := append(reasoningNames(), "role", "content", "refusal", "tool_calls", "function_call", "audio", "tool_call_id")
+	if n := len(m.Blocks) - 1; n >= 0 && m.Blocks[n].Cache == nil && o.mark("cache_control") != nil {
+		m.Blocks[n].Cache = o.mark("cache_control") // of the whole message, where it ends
+		read = append(read, "cache_control")
+	}
+	m.Extra = merged(nil, o, read...)
 	return m
 }
 
@@ -277,7 +284,7 @@ func (c *Call) embeddingsAnswer(in *input) {
 	c.Served, c.ID = o.text("model"), o.text("id")
 	c.Usage = openaiUsage(o.get("usage"))
 	c.Extra = merged(nil, o, "model", "id", "usage")
-	c.Partial = o == nil && in.ended
+	c.Partial = o == nil || !in.whole
 }
 
 // countAnswer reads the number that an API which counts tokens answers.
@@ -286,5 +293,5 @@ func (c *Call) countAnswer(in *input) {
 		return
 	}
 	c.Extra = members(in.answer)
-	c.Partial = c.Extra == nil && in.status != 0
+	c.Partial = c.Extra == nil || !in.whole
 }

@@ -2,6 +2,7 @@ package llm
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"time"
 )
@@ -18,7 +19,7 @@ func (c *Call) chatAnswer(in *input) {
 	}
 	o := members(in.answer)
 	if o == nil {
-		c.Partial = in.status != 0
+		c.Partial = true
 		return
 	}
 	if e := chatError(o, in.status); e != nil {
@@ -116,6 +117,7 @@ func (c *Call) chatStream(in *input) {
 			s.chunk(e, in.status)
 		}
 	}
+	slices.SortStableFunc(s.choices, func(a, b *chatChoice) int { return a.index - b.index })
 	finished := len(s.choices) > 0
 	for _, ch := range s.choices {
 		m := ch.message()
@@ -124,7 +126,10 @@ func (c *Call) chatStream(in *input) {
 	}
 	c.stops()
 	c.Usage, c.Extra = openaiUsage(s.usage), s.extra.params()
-	c.Partial = !done && !finished || c.Error != nil && !finished
+	if c.Error == nil && !done && !finished {
+		c.Error = in.stray()
+	}
+	c.Partial = c.Error == nil && !done && !finished || c.Error != nil && c.Answer != nil
 }
 
 // keptText returns the data of an event that is no JSON, nil if it is empty.
@@ -324,6 +329,7 @@ func (ch *chatChoice) message() Message {
 		b.Raw = object(ch.audioExtra.params()).raw()
 		m.Blocks = append(m.Blocks, b)
 	}
+	slices.SortStableFunc(ch.calls, func(a, b *chatCall) int { return a.index - b.index })
 	for _, call := range ch.calls {
 		m.Blocks = append(m.Blocks, call.block())
 	}
@@ -335,6 +341,7 @@ func (ch *chatChoice) message() Message {
 
 // A chatCall is a call of a tool, as far as it came.
 type chatCall struct {
+	index          int
 	kind, id, name string
 	arguments      strings.Builder
 	object         json.RawMessage // arguments that came as JSON
@@ -361,7 +368,7 @@ func (ch *chatChoice) call(o object, place int) {
 		call = nil
 	}
 	if call == nil {
-		call = &chatCall{}
+		call = &chatCall{index: o.nth("index", len(ch.calls))}
 		ch.byIndex[index] = call
 		ch.calls = append(ch.calls, call)
 	}

@@ -316,7 +316,7 @@ func (c *Call) geminiEmbeddings(in *input, o object) {
 	a := members(in.answer)
 	c.Usage = geminiUsage(a.both("usageMetadata"))
 	c.Extra = a.without(spelled("usageMetadata")...)
-	c.Partial = a == nil && in.status != 0
+	c.Partial = a == nil || !in.whole
 }
 
 // geminiUsage reads usageMetadata: what was cached is part of the prompt, what

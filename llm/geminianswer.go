@@ -3,6 +3,7 @@ package llm
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 	"strings"
 	"time"
 )
@@ -20,6 +21,7 @@ type geminiStream struct {
 
 // A candidate is one of the answers, as far as it came.
 type candidate struct {
+	index      int
 	role, stop string
 	parts      []*geminiPiece
 	extra      gatherer
@@ -48,6 +50,7 @@ func (c *Call) geminiAnswer(in *input) {
 			s.chunk(members(raw), time.Time{}, in.status)
 		}
 	}
+	slices.SortStableFunc(s.candidates, func(a, b *candidate) int { return a.index - b.index })
 	finished := len(s.candidates) > 0
 	for _, k := range s.candidates {
 		m := k.message()
@@ -140,7 +143,7 @@ func (s *geminiStream) candidate(o object, place int, at time.Time) {
 	}
 	k := s.byIndex[index]
 	if k == nil {
-		k = &candidate{}
+		k = &candidate{index: index}
 		s.byIndex[index] = k
 		s.candidates = append(s.candidates, k)
 	}

@@ -149,7 +149,7 @@ func (c *Call) interactionAnswer(in *input) {
 	if !in.streamed() {
 		o := members(in.answer)
 		c.interaction(o, nil, in.status)
-		c.Partial = c.Partial || in.status != 0 && (o == nil || !in.whole)
+		c.Partial = c.Partial || o == nil || !in.whole
 		return
 	}
 	s := &interactionStream{c: c, byIndex: map[int]*streamedStep{}}

@@ -157,7 +157,7 @@ func (c *Call) ollamaAnswer(in *input) {
 		c.Answer = []Message{m}
 	}
 	c.Extra = extra.params()
-	c.Partial = !done && in.status != 0 && (c.Error == nil || m.Blocks != nil)
+	c.Partial = !done && (c.Error == nil || m.Blocks != nil)
 }
 
 // ollamaUsage reads the counters of the last line. What was cached is not
@@ -184,5 +184,5 @@ func (c *Call) ollamaEmbeddings(in *input) {
 	c.Served = o.text("model")
 	c.Usage = ollamaUsage(o)
 	c.Extra = merged(nil, o, "model", "prompt_eval_count")
-	c.Partial = o == nil && in.status != 0
+	c.Partial = o == nil || !in.whole
 }

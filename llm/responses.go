@@ -189,7 +189,11 @@ func callItem(o object, raw json.RawMessage, t string) []Block {
 	}
 	if v := o.mark("error"); v != nil {
 		r.IsError = true
-		r.Content = append(r.Content, output(v)...)
+		if message := members(v).get("message"); kind(message) == '"' {
+			r.Content = append(r.Content, Block{Kind: Text, Text: text(message), Raw: v})
+		} else {
+			r.Content = append(r.Content, output(v)...)
+		}
 	}
 	if r.Content != nil {
 		blocks = append(blocks, r)

@@ -20,7 +20,7 @@ func (c *Call) responsesAnswer(in *input) {
 	}
 	o := members(in.answer)
 	if o == nil {
-		c.Partial = in.status != 0
+		c.Partial = true
 		return
 	}
 	if o.text("object") == "" && o.get("output") == nil {
@@ -35,7 +35,9 @@ func (c *Call) responsesAnswer(in *input) {
 
 // response reads the response object with the items of its output.
 func (c *Call) response(o object, output []json.RawMessage, request object, status int) {
-	c.said(items(output))
+	if c.said(items(output)); o.text("object") == "response.compaction" {
+		c.Answer = items(output) // a conversation
+	}
 	c.responseHead(o, request, status)
 }
 
@@ -191,6 +193,7 @@ func (s *responsesStream) event(e event) {
 	case "response.created", "response.queued", "response.in_progress":
 	case "response.completed", "response.incomplete", "response.failed", "response.done", "response.cancelled":
 		s.ended = true
+		c.times(e.at, len(s.response.list("output")) > 0) // one that sends no pieces
 	case "error":
 		c.Error = &Error{Status: s.status}
 		c.Error.read(o)

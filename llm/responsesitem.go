@@ -59,7 +59,11 @@ func (l *list) at(index int, kind, field string) *element {
 		*l = append(*l, nil)
 	}
 	if (*l)[index] == nil {
-		(*l)[index] = &element{o: object{{"type", quote(kind)}}, field: field}
+		e := &element{field: field}
+		if kind != "" {
+			e.o = object{{"type", quote(kind)}}
+		}
+		(*l)[index] = e
 	}
 	return (*l)[index]
 }
