@@ -249,8 +249,10 @@ func geminiPart(raw json.RawMessage) Block {
 			}
 		}
 	}
-	if b.Kind == Text && o.truth("thought") {
-		b.Kind, b.Type = Thinking, "thought"
+	if b.Kind == Text {
+		if b.Type = ""; o.truth("thought") {
+			b.Kind, b.Type = Thinking, "thought"
+		}
 	}
 	if b.Kind == Other && b.Type == "" {
 		if signature := o.bothText("thoughtSignature"); signature != "" {

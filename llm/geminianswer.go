@@ -127,20 +127,22 @@ func (s *geminiStream) chunk(o object, at time.Time, status int) {
 		set(&s.blocked, f.bothText("blockReason"))
 	}
 	s.extra.addAll(o, replaces, append(spelled("responseId", "modelVersion", "usageMetadata"), "candidates", "error")...)
+	taken := map[int]bool{}
 	for i, raw := range several(o.get("candidates")) {
-		if k := members(raw); k != nil {
-			s.candidate(k, i, at)
+		k := members(raw)
+		if k == nil {
+			continue
 		}
+		index := k.nth("index", 0)
+		if taken[index] { // nobody numbers them
+			index = i
+		}
+		taken[index] = true
+		s.candidate(k, index, at)
 	}
 }
 
-func (s *geminiStream) candidate(o object, place int, at time.Time) {
-	index := 0
-	if o.has("index") {
-		index = o.nth("index", 0)
-	} else if place > 0 {
-		index = place
-	}
+func (s *geminiStream) candidate(o object, index int, at time.Time) {
 	k := s.byIndex[index]
 	if k == nil {
 		k = &candidate{index: index}

@@ -2,6 +2,7 @@ package llm
 
 import (
 	"strings"
+	"time"
 
 	"trace/flow"
 )
@@ -12,7 +13,8 @@ type live struct {
 	in      *input
 	setup   object
 	pending []Message
-	spoken  Block // sound and pictures that were sent and are in no message yet
+	spoken  Block     // sound and pictures that were sent and are in no message yet
+	said    time.Time // when the client said something last
 	calls   []*Call
 	turn    *geminiStream // nil while the model is silent
 	current *candidate
@@ -26,6 +28,7 @@ func readLive(in *input) []*Call {
 		case e.data == nil:
 		case e.side == flow.Client:
 			l.client(e.data)
+			l.said = e.at
 		default:
 			l.server(e)
 		}
@@ -49,6 +52,7 @@ func (l *live) client(o object) {
 		}
 		for _, raw := range append(input.list(either(input, "mediaChunks")), input.get("audio"), input.get("video")) {
 			if m := members(raw); m != nil {
+				l.spoken.Type = "realtimeInput"
 				l.spoken.media(m.bothText("mimeType"))
 				l.spoken.Size += base64Length(m.text("data"))
 			}
@@ -129,7 +133,7 @@ func (l *live) note(o object) {
 // begin begins a turn of the model.
 func (l *live) begin() {
 	c := l.in.call()
-	c.Stream = true
+	c.Stream, c.Asked = true, l.said
 	c.geminiRequest(object(l.setup.without("model")))
 	c.Model = strings.TrimPrefix(l.setup.text("model"), "models/")
 	if l.spoken.Size > 0 {
@@ -148,6 +152,7 @@ func (l *live) end(whole bool) {
 	}
 	c := l.c()
 	if m := l.current.message(); m.Blocks != nil {
+		m.Blocks = oneSound(m.Blocks, text(object(l.turn.extra.params()).get("outputTranscription")))
 		c.Answer = []Message{m}
 	}
 	c.Extra, c.Partial = l.turn.extra.params(), !whole
@@ -158,4 +163,20 @@ func (l *live) end(whole bool) {
 		c.Stop = "stop"
 	}
 	l.turn = nil
+}
+
+// oneSound makes one block of sound that came in pieces, with the words spoken
+// in it.
+func oneSound(blocks []Block, words string) []Block {
+	var all []Block
+	for _, b := range blocks {
+		if n := len(all) - 1; n >= 0 && b.Kind == Audio && all[n].Kind == Audio && b.Media == all[n].Media {
+			all[n].Size, all[n].Raw = all[n].Size+b.Size, nil
+			continue
+		}
+		if all = append(all, b); b.Kind == Audio {
+			all[len(all)-1].Text, words = words, ""
+		}
+	}
+	return all
 }

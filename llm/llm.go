@@ -60,6 +60,10 @@ type Call struct {
 	Error   *Error    // an error status, or an error within the stream
 	Partial bool      // the answer has no proper end
 
+	// Asked is when the request was sent, where it is one of several in its
+	// exchange: on a WebSocket. Zero: when the exchange began.
+	Asked time.Time
+
 	// FirstToken is when the first piece of the answer's content came, Last
 	// when the last event came. Zero if the answer was not streamed.
 	FirstToken, Last time.Time

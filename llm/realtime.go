@@ -1,6 +1,10 @@
 package llm
 
-import "trace/flow"
+import (
+	"time"
+
+	"trace/flow"
+)
 
 // A realtime is a conversation with OpenAI's Realtime API: of each response a
 // call, whose messages are what was said since the one before it.
@@ -10,6 +14,7 @@ type realtime struct {
 	pending  []Message
 	sound    int64 // bytes of it that were sent and are in no message yet
 	asked    object
+	said     time.Time // when the client said something last
 	calls    []*Call
 	stream   *responsesStream // nil while no response runs
 	previous string
@@ -23,6 +28,7 @@ func readRealtime(in *input) []*Call {
 		case e.data == nil:
 		case e.side == flow.Client:
 			r.client(e.data)
+			r.said = e.at
 		default:
 			r.server(e)
 		}
@@ -108,7 +114,7 @@ func (r *realtime) begin() {
 		request = request.set(m.Name, m.Value)
 	}
 	c := r.in.call()
-	c.Stream = true
+	c.Stream, c.Asked = true, r.said
 	if c.Model = r.in.route.query.Get("model"); c.Model == "" {
 		c.Model = r.in.route.query.Get("deployment")
 	}

@@ -2,6 +2,7 @@ package llm
 
 import (
 	"encoding/json"
+	"time"
 
 	"trace/flow"
 )
@@ -13,7 +14,7 @@ import (
 type responsesSocket struct {
 	in     *input
 	calls  []*socketCall
-	steers []object // that no response has taken up
+	steers []event // that no response has taken up
 }
 
 // A socketCall is one response.
@@ -42,8 +43,8 @@ func readResponsesSocket(in *input) []*Call {
 		sc.stream.end()
 		calls = append(calls, sc.c)
 	}
-	for _, o := range s.steers {
-		s.steer(o)
+	for _, e := range s.steers {
+		s.steer(e.data)
 	}
 	return calls
 }
@@ -55,17 +56,18 @@ func (s *responsesSocket) client(e event) {
 		if inner := o.object("response"); inner != nil { // nested, as Realtime has it
 			o = inner
 		}
-		s.begin(o)
+		s.begin(o, e.at)
 	case "response.steer":
-		s.steers = append(s.steers, o)
+		s.steers = append(s.steers, e)
 	default:
 		s.note(e)
 	}
 }
 
 // begin begins a call.
-func (s *responsesSocket) begin(request object) *socketCall {
+func (s *responsesSocket) begin(request object, at time.Time) *socketCall {
 	c := s.in.call()
+	c.Asked = at
 	c.Stream = true
 	c.responsesRequest(object(request.without("type")))
 	c.codexSession(s.in)
@@ -76,7 +78,7 @@ func (s *responsesSocket) begin(request object) *socketCall {
 
 // server reads a message of the server.
 func (s *responsesSocket) server(e event) {
-	sc := s.find(e.data)
+	sc := s.find(e)
 	if sc == nil {
 		s.note(e)
 		return
@@ -100,7 +102,8 @@ func (s *responsesSocket) note(e event) {
 }
 
 // find returns the call that a message of the server is about.
-func (s *responsesSocket) find(o object) *socketCall {
+func (s *responsesSocket) find(e event) *socketCall {
+	o := e.data
 	stream := o.text("stream_id")
 	id := o.object("response").text("id")
 	if id == "" {
@@ -122,7 +125,7 @@ func (s *responsesSocket) find(o object) *socketCall {
 	switch {
 	case o.text("type") == "response.created" || id != "" && running == nil:
 		if waiting == nil {
-			waiting = s.unasked(o)
+			waiting = s.unasked(e)
 		}
 		waiting.id = id
 		return waiting
@@ -134,17 +137,17 @@ func (s *responsesSocket) find(o object) *socketCall {
 
 // unasked begins a call for a response that no response.create asked for: one
 // that was steered goes on under a new id.
-func (s *responsesSocket) unasked(o object) *socketCall {
-	request := object{}
+func (s *responsesSocket) unasked(e event) *socketCall {
+	request, at := object{}, e.at
 	if len(s.steers) > 0 {
-		request = object(s.steers[0].without("type"))
+		request, at = object(s.steers[0].data.without("type")), s.steers[0].at
 		s.steers = s.steers[1:]
 	}
 	if n := len(s.calls); n > 0 && !request.has("model") {
 		request = append(request, Param{"model", quote(s.calls[n-1].c.Model)})
 	}
-	sc := s.begin(request)
-	sc.streamID = o.text("stream_id")
+	sc := s.begin(request, at)
+	sc.streamID = e.data.text("stream_id")
 	return sc
 }
 

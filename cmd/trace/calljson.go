@@ -128,7 +128,7 @@ func toJSONCall(x *flow.Exchange, c *llm.Call) *jsonCall {
 		j.Tools = append(j.Tools, jsonCallTool{t.Name, t.Type, t.Description, validOrNone(t.Schema), validOrNone(t.Cache)})
 	}
 	if !c.Last.IsZero() {
-		j.Last = flow.MS(max(0, c.Last.Sub(x.Started)))
+		j.Last = flow.MS(max(0, c.Last.Sub(askedAt(x, c))))
 	}
 	return j
 }

@@ -149,10 +149,18 @@ func summarizeOne(x *flow.Exchange, c *llm.Call) callSummary {
 		}
 	}
 	if !c.FirstToken.IsZero() {
-		s.FirstToken = flow.MS(max(0, c.FirstToken.Sub(x.Started)))
+		s.FirstToken = flow.MS(max(0, c.FirstToken.Sub(askedAt(x, c))))
 	}
 	s.Rate = rateOf(x, c)
 	return s
+}
+
+// askedAt returns when a call began: on a WebSocket not with its exchange.
+func askedAt(x *flow.Exchange, c *llm.Call) time.Time {
+	if c.Asked.IsZero() {
+		return x.Started
+	}
+	return c.Asked
 }
 
 // leastRate is the shortest time over which tokens a second mean something.
