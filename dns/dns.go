@@ -117,6 +117,11 @@ type Server struct {
 	// goroutines. Nil: no name is.
 	ByName func(name string) bool
 
+	// Offline, where it is set, means that no server is asked at all. It
+	// reports whether a name exists: those are lent an address when they are
+	// asked for, all others do not exist. It is called by many goroutines.
+	Offline func(name string) bool
+
 	// Avoid lists addresses that are never lent. Nil: those that the
 	// interfaces of this machine carry.
 	Avoid []netip.Prefix

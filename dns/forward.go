@@ -85,6 +85,9 @@ func (s *Server) local(raw []byte) ([]byte, question, error) {
 	case err != nil:
 		return nil, q, fmt.Errorf("query of %d bytes: %w", len(raw), err)
 	case q.end == 0 || q.class != classIN:
+		if s.Offline != nil {
+			return reply(raw, q, rcodeRefused, netip.Addr{}), q, nil
+		}
 		return nil, q, nil
 	case q.typ == typeHTTPS || q.typ == typeSVCB:
 		return reply(raw, q, 0, netip.Addr{}), q, nil
@@ -95,7 +98,28 @@ func (s *Server) local(raw []byte) ([]byte, question, error) {
 		}
 		return reply(raw, q, 0, a), q, nil
 	}
+	if s.Offline != nil {
+		return s.alone(raw, q), q, nil
+	}
 	return nil, q, nil
+}
+
+// alone answers for a name that nobody else is asked about. Names that a
+// resolver library made by adding a domain of the search list do not exist, or
+// the name that was meant would never be tried.
+func (s *Server) alone(raw []byte, q question) []byte {
+	name := canonical(q.name)
+	if special(name) || s.completed(name) || !s.Offline(name) {
+		return reply(raw, q, rcodeNXDomain, netip.Addr{})
+	}
+	a := s.Lend(name)
+	switch {
+	case !a.IsValid():
+		return reply(raw, q, rcodeNXDomain, netip.Addr{})
+	case q.typ != typeA && q.typ != typeANY:
+		a = netip.Addr{}
+	}
+	return reply(raw, q, 0, a)
 }
 
 // finish remembers what an answer says and tells the recorder.

@@ -10,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"fmt"
+	"net/netip"
 	"sync"
 	"time"
 )
@@ -77,6 +78,35 @@ func (a *Authority) ServerCertificate(name string) (*tls.Certificate, error) {
 		return nil, err
 	}
 	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: a.ec}, nil
+}
+
+// Imitate returns a certificate for a server of our own that stands in for one
+// which showed like: with its names, its usage and its validity, signed by the
+// authority. Without like it is for name alone. rsa asks for an RSA key.
+func (a *Authority) Imitate(name string, like *x509.Certificate, rsa bool) (*tls.Certificate, error) {
+	now := time.Now()
+	if like == nil {
+		like = &x509.Certificate{Raw: []byte(name), NotBefore: now, NotAfter: now.Add(leafDays), ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
+		var err error
+		if like.RawSubject, err = asn1.Marshal(pkix.Name{CommonName: name}.ToRDNSequence()); err != nil {
+			return nil, err
+		}
+		if like.Extensions, err = nameExtension(name); err != nil {
+			return nil, err
+		}
+	}
+	return a.leaf(like, false, rsa, now)
+}
+
+// nameExtension makes the subject alternative name of a host or an address (RFC
+// 5280 section 4.2.1.6).
+func nameExtension(name string) ([]pkix.Extension, error) {
+	value := asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 2, Bytes: []byte(name)} // dNSName
+	if ip, err := netip.ParseAddr(name); err == nil {
+		value = asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 7, Bytes: ip.Unmap().AsSlice()} // iPAddress
+	}
+	der, err := asn1.Marshal([]asn1.RawValue{value})
+	return []pkix.Extension{{Id: oidSAN, Value: der}}, err
 }
 
 func (a *Authority) sign(upstream *x509.Certificate, unknown, useRSA bool, now time.Time) (*tls.Certificate, error) {

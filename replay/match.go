@@ -183,9 +183,9 @@ func (p *Player) closest(a *asked) *recorded {
 			n += 500
 		}
 		if r.head.Method == a.method {
-			n += 200
+			n += 100
 		}
-		return n + min(100, commonPrefix(r.path, path))
+		return n + 300*commonPrefix(r.path, path)/max(1, len(r.path), len(path))
 	}
 	list := append([]*recorded{}, p.list...)
 	sort.SliceStable(list, func(i, j int) bool { return score(list[i]) > score(list[j]) })

@@ -21,14 +21,15 @@ import (
 // PlayOptions say how a session is played.
 type PlayOptions struct {
 	// Load reads all of a flow.
-	Load func(id int64) (*flow.Detail, error)
-	// Certificate makes what the server of a name, or an address, shows. like
-	// is the certificate that the recorded server showed, nil if none is known;
-	// wrong tells that it was outside of its validity then.
-	Certificate func(name string, like *x509.Certificate, wrong bool, hello *tls.ClientHelloInfo) (*tls.Certificate, error)
-	Fast        bool // answers come at once, not when they came
-	Exact       bool // a request is not answered by the nearest recorded one
+	Load  func(id int64) (*flow.Detail, error)
+	Fast  bool // answers come at once, not when they came
+	Exact bool // a request is not answered by the nearest recorded one
 }
+
+// A Certifier makes what the server of a name, or an address, shows. like is
+// the certificate that the recorded server showed, nil if none is known; wrong
+// tells that it was outside of its validity then.
+type Certifier func(name string, like *x509.Certificate, wrong bool, hello *tls.ClientHelloInfo) (*tls.Certificate, error)
 
 // A Player answers requests from a recorded session. It is safe for concurrent
 // use.
@@ -40,6 +41,7 @@ type Player struct {
 	dead    map[hostAndPort]error
 	ports   map[hostAndPort]bool
 	servers map[string]*recordedServer
+	certify Certifier // nil: TLS is not served
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -160,6 +162,9 @@ func (p *Player) fail(x *flow.Exchange) {
 		p.dead[hostAndPort{x.Conn.Host, int(x.Conn.Dst.Port())}] = err
 	}
 }
+
+// Answer says how TLS is served. It is called before the first Dial.
+func (p *Player) Answer(c Certifier) { p.certify = c }
 
 // Names returns the names that the session knows.
 func (p *Player) Names() []string { return p.names }
@@ -285,10 +290,19 @@ func (m *miss) String() string {
 
 // body returns what the client is told.
 func (m *miss) body() []byte {
-	text, err := flow.MarshalJSON(map[string]any{"type": "error", "error": map[string]any{
-		"type": "trace_play_unmatched", "message": "trace --play: " + m.String(), "request": m.Request, "reason": m.Reason,
-		"nearest": m.Nearest, "nearest_request": m.What, "difference": m.Difference,
-	}})
+	type fault struct {
+		Type       string `json:"type"`
+		Message    string `json:"message"`
+		Request    string `json:"request"`
+		Reason     string `json:"reason"`
+		Nearest    string `json:"nearest"` // SESSION/ID
+		What       string `json:"nearest_request"`
+		Difference string `json:"difference"`
+	}
+	text, err := flow.MarshalJSON(struct {
+		Type  string `json:"type"`
+		Error fault  `json:"error"`
+	}{"error", fault{"trace_play_unmatched", "trace --play: " + m.String(), m.Request, m.Reason, m.Nearest, m.What, m.Difference}})
 	if err != nil {
 		return []byte(m.String())
 	}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"errors"
 	"io"
 	"log"
 	"net"
@@ -18,6 +19,8 @@ import (
 
 	"trace/flow"
 )
+
+var errNoTLS = errors.New("TLS is not served")
 
 // maxAsked bounds the body of a live request that is read.
 const maxAsked = 256 << 20
@@ -83,7 +86,10 @@ func (p *Player) config(hello *tls.ClientHelloInfo, to hostAndPort) (*tls.Config
 		s = &recordedServer{alpn: []string{alpnHTTP2, "http/1.1"}}
 	}
 	wrong := s.leaf != nil && (s.at.Before(s.leaf.NotBefore) || s.at.After(s.leaf.NotAfter))
-	cert, err := p.opt.Certificate(name, s.leaf, wrong, hello)
+	if p.certify == nil {
+		return nil, errNoTLS
+	}
+	cert, err := p.certify(name, s.leaf, wrong, hello)
 	if err != nil {
 		return nil, err
 	}

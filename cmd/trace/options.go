@@ -37,6 +37,7 @@ type runOptions struct {
 	quiet       bool
 	noLocalhost bool
 	waitAll     bool
+	play        playOptions
 
 	argv      []string
 	bodyLimit int64 // of maxBody, in bytes; negative: all
@@ -63,6 +64,7 @@ func (o *runOptions) register(cmd *cobra.Command) {
 	f.StringVar(&o.log, "log", "", "write trace's own diagnostics to `FILE`")
 	f.BoolVar(&o.noLocalhost, "no-localhost", false, "keep the localhost of the command and that of the host apart")
 	f.BoolVar(&o.waitAll, "wait-all", false, "after the command, wait for the other processes in its namespace")
+	o.play.register(cmd)
 	f.BoolVar(&o.quiet, "quiet", false, "print nothing of our own")
 }
 
@@ -78,6 +80,9 @@ func (o *runOptions) check() error {
 		return fmt.Errorf("--no-save and --output exclude each other")
 	}
 	if err := o.checkPcap(); err != nil {
+		return err
+	}
+	if err := o.play.check(); err != nil {
 		return err
 	}
 	n, err := parseSize(o.maxBody)

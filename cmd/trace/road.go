@@ -66,6 +66,7 @@ type road struct {
 	plan      dns.Plan
 	proxy     *mitm.Proxy
 	out       *egress.Dialer  // nil: from the environment
+	play      *playing        // answers instead of the network; nil: the network does
 	relay     *datagram.Relay // of UDP and ICMP
 	last      *last           // the end of what the child sends
 	running   bool            // the command was started
@@ -160,6 +161,7 @@ func (r *road) roots() *x509.CertPool {
 	for _, c := range r.extra {
 		pool.AddCert(c)
 	}
+	r.trustPlayed(pool)
 	return pool
 }
 
@@ -175,9 +177,10 @@ func (r *road) buildNames() {
 			r.names.Lend(c.Host)
 		}
 	}
+	r.playNames()
 	r.plan = r.names.Plan()
 	r.proxy = &mitm.Proxy{
-		Dial:             r.out.DialContext,
+		Dial:             r.dial(),
 		Name:             r.names.Name,
 		Record:           func(e flow.Event) { r.record.Append(e) },
 		Tap:              r.tap,
@@ -341,7 +344,7 @@ func (r *road) join() (err error) {
 		link = dev
 	}
 	stack, err := tcpstack.New(tcpstack.Options{Link: link, Accept: r.accept, Datagram: r.datagram,
-		Echo: func(e *tcpstack.Echo) bool { return r.relay.TakeEcho(e) }, LinkDown: r.down, Capture: r.capture()})
+		Echo: func(e *tcpstack.Echo) bool { return r.play == nil && r.relay.TakeEcho(e) }, LinkDown: r.down, Capture: r.capture()})
 	if err != nil {
 		return fmt.Errorf("stack: %w", err)
 	}
@@ -412,8 +415,8 @@ func (r *road) passed(e flow.Event) {
 
 // datagram answers name queries and carries the rest.
 func (r *road) datagram(d *tcpstack.Datagram) bool {
-	if !r.plan.Takes(d.Dst()) {
-		return r.last.takes(d) || r.relay.Take(d)
+	if !r.plan.Takes(d.Dst()) && (r.play == nil || d.Dst().Port() != 53) {
+		return r.last.takes(d) || r.play == nil && r.relay.Take(d)
 	}
 	d.Go(func() {
 		r.who.asks(d.Src(), d.Dst())
@@ -445,6 +448,7 @@ func (r *road) close() {
 	}
 	mirrorErr := r.closeLocalhost()
 	r.cancel()
+	r.play.close()
 	if r.names != nil {
 		r.names.Close()
 	}

@@ -78,6 +78,11 @@ func (o *runOptions) run() error {
 	if err != nil {
 		return usageError{err}
 	}
+	p, err := o.play.open()
+	if err != nil {
+		return exitError{Code: exitTrace, Err: err}
+	}
+	r.playFrom(p)
 	r.pcap = o.pcap
 	if r.packets, err = o.openCapture(); err != nil {
 		return exitError{Code: exitTrace, Err: err}
@@ -371,6 +376,7 @@ func (r *run) finish(code int) error {
 		r.logTo.Close()
 	}
 	r.say("%s", summary(s, r.o.noSave))
+	r.sayPlayed()
 	if r.road.captured != "" {
 		r.say("packets: %s", r.road.captured)
 	}

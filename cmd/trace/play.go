@@ -1,0 +1,187 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"trace/flow"
+	"trace/replay"
+	"trace/store"
+)
+
+// playOptions are the flags of a run that is answered from a recorded session.
+type playOptions struct {
+	session string
+	fast    bool
+	exact   bool
+}
+
+func (o *playOptions) register(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&o.session, "play", "", "answer the command from the recorded `SESSION` (ID, NAME or FILE); nothing is dialled")
+	f.BoolVar(&o.fast, "fast", false, "with --play: answers come at once, not when they came")
+	f.BoolVar(&o.exact, "exact", false, "with --play: a request that differs from the recorded ones is not answered by the nearest")
+}
+
+// check reports flags that make no sense.
+func (o *playOptions) check() error {
+	if o.session == "" && (o.fast || o.exact) {
+		return errors.New("--fast and --exact go with --play SESSION")
+	}
+	return nil
+}
+
+// A playing is the session that a run is answered from.
+type playing struct {
+	*replay.Player
+	reader *store.Reader
+	label  string
+}
+
+// open reads the session. nil: the run goes to the real servers.
+func (o *playOptions) open() (*playing, error) {
+	if o.session == "" {
+		return nil, nil
+	}
+	r, err := openSession(o.session)
+	if err != nil {
+		return nil, fmt.Errorf("--play: %w", err)
+	}
+	p := &playing{reader: r, label: sessionLabel(r)}
+	if err := p.read(o); err != nil {
+		r.Close()
+		return nil, fmt.Errorf("--play: %w", err)
+	}
+	return p, nil
+}
+
+func (p *playing) read(o *playOptions) error {
+	s, err := p.reader.Session()
+	if err != nil {
+		return err
+	}
+	xs, err := p.reader.Flows(store.Query{Heads: true})
+	if err != nil {
+		return err
+	}
+	p.Player, err = replay.NewPlayer(s.ID, p.withChains(xs), replay.PlayOptions{Load: p.reader.Detail, Fast: o.fast, Exact: o.exact})
+	return err
+}
+
+// withChains fills in the certificates of servers, which lists leave out, of one
+// flow for each.
+func (p *playing) withChains(xs []*flow.Exchange) []*flow.Exchange {
+	known := map[string]bool{}
+	for i, x := range xs {
+		if x.Request == nil || x.Conn.Upstream.Version == "" || known[x.Conn.Host] {
+			continue
+		}
+		if whole, err := p.reader.Flow(x.ID); err == nil {
+			xs[i], known[x.Conn.Host] = whole, true
+		}
+	}
+	return xs
+}
+
+// close ends what is served.
+func (p *playing) close() {
+	if p != nil {
+		p.Player.Close()
+		closing(p.reader)
+	}
+}
+
+// certificate makes what a played server shows: what the recorded one showed,
+// signed by the authority of the run. A certificate that was valid then is
+// valid now.
+func (r *road) certificate(name string, like *x509.Certificate, wrong bool, hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	if like != nil && !wrong {
+		fresh := *like
+		fresh.NotBefore, fresh.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(24*time.Hour)
+		like = &fresh
+	}
+	cert, err := r.ca.Imitate(name, like, false)
+	if err == nil && hello.SupportsCertificate(cert) != nil {
+		if other, err := r.ca.Imitate(name, like, true); err == nil && hello.SupportsCertificate(other) == nil {
+			return other, nil
+		}
+	}
+	return cert, err
+}
+
+// playFrom makes the road end at a recorded session instead of the network.
+func (r *road) playFrom(p *playing) {
+	if p == nil {
+		return
+	}
+	r.play = p
+	p.Answer(r.certificate)
+}
+
+// dial returns what connections of the command are connected to.
+func (r *road) dial() func(ctx context.Context, network, addr string) (net.Conn, error) {
+	if r.play != nil {
+		return r.play.Dial
+	}
+	return r.out.DialContext
+}
+
+// trustPlayed adds the issuer of played servers, which is the run's own.
+func (r *road) trustPlayed(pool *x509.CertPool) {
+	if r.play == nil {
+		return
+	}
+	if ca, err := x509.ParseCertificate(r.ca.Certificate()); err == nil {
+		pool.AddCert(ca)
+	}
+}
+
+// playNames lends addresses to the names of the session, and has all others
+// answered without asking anybody.
+func (r *road) playNames() {
+	if r.play == nil {
+		return
+	}
+	for _, name := range r.play.Names() {
+		r.names.Lend(name)
+	}
+	r.names.Offline = r.play.Exists
+}
+
+// text says after the run what was answered.
+func (p *playing) text() []string {
+	rep := p.Report()
+	line := fmt.Sprintf("played %s: %s answered", p.label, count(int64(rep.Answered), "request"))
+	if rep.Near > 0 {
+		line += fmt.Sprintf(" (%d by the nearest recorded)", rep.Near)
+	}
+	if rep.Missed == 0 {
+		return []string{line + ", none unmatched"}
+	}
+	lines := []string{line + fmt.Sprintf(", %d unmatched:", rep.Missed)}
+	for _, u := range rep.Unmatched {
+		lines = append(lines, "  "+shorten(printable(u), 400))
+	}
+	if more := rep.Missed - len(rep.Unmatched); more > 0 {
+		lines = append(lines, fmt.Sprintf("  and %d more", more))
+	}
+	return lines
+}
+
+// sayPlayed prints text, the parts of a request's line escaped.
+func (r *run) sayPlayed() {
+	if r.road.play == nil {
+		return
+	}
+	for _, line := range r.road.play.text() {
+		r.say("%s", strings.TrimRight(line, " "))
+	}
+}
