@@ -14,6 +14,7 @@ const eventCost = 256
 const (
 	burstEvery = 10 * time.Millisecond // ordinary events wait this long for company
 	burstLive  = 4 * time.Millisecond  // distance of bursts while live events wait
+	burstAfter = 2 * time.Millisecond  // a burst takes a processor, which who gets the event needs more just then
 )
 
 // batch is what the writer takes out of the queue at once. Data of the events
@@ -153,7 +154,7 @@ func (q *queue) due(last time.Time) (wait time.Duration, ok bool) {
 	case b.cost == 0:
 		return 0, false
 	case b.live:
-		return time.Until(last.Add(burstLive)), true
+		return max(time.Until(last.Add(burstLive)), time.Until(b.first.Add(burstAfter))), true
 	}
 	return time.Until(b.first.Add(burstEvery)), true
 }
