@@ -170,7 +170,7 @@ const leastRate = time.Millisecond
 // the first to the last event, or of the whole exchange where it was no
 // stream. nil if that is not known.
 func rateOf(x *flow.Exchange, c *llm.Call) *float64 {
-	if c.Usage == nil || c.Usage.Output == 0 {
+	if c.Usage == nil || c.Usage.Output < 2 || c.Partial || c.Error != nil {
 		return nil
 	}
 	took := x.Duration()
