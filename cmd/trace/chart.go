@@ -12,14 +12,17 @@ const chartRows = 6
 // eighths are blocks of one to eight eighths of a row.
 var eighths = []rune("▁▂▃▄▅▆▇█")
 
-// chart draws values as columns, at most width of them: where there are more
+// maxBar is the width of a column where there is room.
+const maxBar = 3
+
+// chart draws values as columns, at most width wide in all: where there are more
 // values, each column is the highest of its share. The rows come from the top.
 func chart(values []float64, width int) []string {
 	values = bins(values, width)
 	if len(values) == 0 {
 		return nil
 	}
-	highest := slices.Max(values)
+	highest, wide := slices.Max(values), min(maxBar, max(1, width/len(values)))
 	rows := make([]string, chartRows)
 	for r := range rows {
 		var b strings.Builder
@@ -28,12 +31,11 @@ func chart(values []float64, width int) []string {
 			if highest > 0 && v > 0 {
 				filled = max(1, int(math.Round(v/highest*chartRows*8)))
 			}
-			switch n := filled - (chartRows-1-r)*8; {
-			case n <= 0:
-				b.WriteByte(' ')
-			default:
-				b.WriteRune(eighths[min(n, 8)-1])
+			mark := " "
+			if n := filled - (chartRows-1-r)*8; n > 0 {
+				mark = string(eighths[min(n, 8)-1])
 			}
+			b.WriteString(strings.Repeat(mark, wide))
 		}
 		rows[r] = strings.TrimRight(b.String(), " ")
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -135,7 +136,7 @@ func writeToolTable(w *terminal, uses []*toolUse, all bool) error {
 		if all {
 			id = u.session + "/" + id
 		}
-		row := []cell{{id, faint}, {}, {u.name, cyan}, {text: shorten(printable(u.input), 300)}, {}, {}, {}, {}}
+		row := []cell{{id, faint}, {}, {cmp.Or(u.name, "?"), cyan}, {text: shorten(printable(u.input), 300)}, {}, {}, {}, {}}
 		if !u.called.IsZero() {
 			row[1] = cell{u.called.Local().Format("15:04:05"), faint}
 		}
