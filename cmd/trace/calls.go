@@ -14,7 +14,7 @@ import (
 
 // callVersion is that of the summaries which stand in session files. Others
 // are made again.
-const callVersion = 1
+const callVersion = 2
 
 // A callSummary is what lists and counts want to know of a flow that is a call
 // to a language model, or several on one WebSocket. It is kept beside the flow
@@ -33,6 +33,8 @@ type callSummary struct {
 	Previous string     `json:"previous_response_id,omitempty"`
 	Error    *callError `json:"error,omitempty"`
 	Partial  bool       `json:"partial,omitempty"`
+
+	Thread *callThread `json:"thread,omitempty"`
 
 	Messages  int `json:"messages"`             // of the request
 	Tools     int `json:"tools,omitempty"`      // offered

@@ -36,7 +36,7 @@ func withCalls(text []byte, r *store.Reader, d *flow.Detail, calls []*llm.Call) 
 	for i, c := range calls {
 		j := toJSONCall(&d.Exchange, c)
 		if i == 0 {
-			if before := findEarlier(r, &d.Exchange, c); before != nil {
+			if before := findEarlier(r, &d.Exchange, calls); before != nil {
 				j.Follows = &jsonFollows{fmt.Sprint(before.id), before.shared}
 			}
 		}
@@ -131,7 +131,7 @@ func (o *showOptions) showForReading(w *terminal, r *store.Reader, d *flow.Detai
 		return writeDetail(w, d)
 	}
 	v := &callView{detail: d, calls: calls, full: o.full}
-	v.before = findEarlier(r, &d.Exchange, calls[0])
+	v.before = findEarlier(r, &d.Exchange, calls)
 	return v.write(w)
 }
 

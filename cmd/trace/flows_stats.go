@@ -58,7 +58,13 @@ func (o *statsOptions) run(ctx context.Context, w *terminal, stderr io.Writer) e
 	}
 	s := newStatistics(prices)
 	err = c.each(func(r *store.Reader, xs []*flow.Exchange) error {
-		s.agent = agentsOf(r, xs)
+		if err := threadsOf(r, xs); err != nil {
+			return err
+		}
+		s.names = namesOfAgents(xs)
+		if o.all {
+			s.prefix = xs[0].Session + "/"
+		}
 		for _, x := range xs {
 			s.add(x)
 		}

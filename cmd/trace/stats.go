@@ -38,7 +38,8 @@ type point struct {
 // statistics counts flows.
 type statistics struct {
 	prices *priceList
-	agent  func(x *flow.Exchange, n int) string // names who made the nth call of a flow; "" if that is not known
+	names  agentNames // of the session that is being counted
+	prefix string     // of the names of agents
 
 	all                              tally
 	models, hosts, processes, agents map[string]*tally
@@ -60,16 +61,11 @@ func (s *statistics) add(x *flow.Exchange) {
 	if info == nil {
 		return
 	}
-	calls := info.Calls
-	if len(calls) == 0 {
-		calls = []callSummary{*info}
-	}
 	met := map[*tally]bool{}
-	for i := range calls {
-		c := &calls[i]
-		name := ""
-		if s.agent != nil {
-			name = s.agent(x, i)
+	for _, c := range callsIn(info) {
+		name := s.names.of(c)
+		if name != "" {
+			name = s.prefix + name
 		}
 		own := []*tally{group(s.models, cmp.Or(c.Model, c.Served, "?"))}
 		if name != "" {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"math"
 	"time"
 
@@ -77,7 +78,7 @@ func writeStatsJSON(w *terminal, s *statistics) error {
 		j.Source = &jsonPrices{p.Source, p.Date, p.Currency}
 	}
 	for _, g := range s.growth {
-		point := jsonGrowth{Session: g.x.Session, ID: idText(g.x), Agent: g.agent, Bytes: g.bytes}
+		point := jsonGrowth{Session: g.x.Session, ID: fmt.Sprint(g.x.ID), Agent: g.agent, Bytes: g.bytes}
 		if g.tokens > 0 {
 			point.Tokens = &g.tokens
 		}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"trace/flow"
+	"trace/llm"
 	"trace/store"
 )
 
@@ -24,6 +25,8 @@ const (
 type summariser struct {
 	store *store.Store
 	log   func(format string, args ...any)
+
+	threads llm.Threads // of the goroutine alone
 
 	once sync.Once
 	stop chan struct{} // closed: do what is left, until the time that end has given
@@ -108,8 +111,11 @@ func (s *summariser) summarise(r *store.Reader, x *flow.Exchange) {
 	if doc, err := r.Annotation(x.ID); err == nil && doc != nil {
 		return
 	}
-	call, err := readSummary(r, x.ID)
+	d, err := r.Detail(x.ID)
 	if err == nil {
+		calls := llm.Read(d)
+		call := summarize(&d.Exchange, calls)
+		call.withThreads(thread(&s.threads, &d.Exchange, calls))
 		var doc []byte
 		if doc, err = encodeSummary(call); err == nil {
 			s.store.Annotate(x.ID, doc)

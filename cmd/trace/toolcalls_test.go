@@ -91,9 +91,7 @@ func TestStats(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := newStatistics(prices)
-	s.agent = func(x *flow.Exchange, _ int) string {
-		return map[bool]string{true: "conversation 1", false: "sub-agent 2 (Task)"}[x.ID != 2]
-	}
+	var calls []*flow.Exchange
 	for i := range int64(6) {
 		d := wholeCall()
 		if i == 1 {
@@ -102,9 +100,17 @@ func TestStats(t *testing.T) {
 		d.ID = i + 1
 		c := summarize(&d.Exchange, llm.Read(d))
 		c.Usage.CacheRead = 10000 * i
+		c.Thread = &callThread{First: "1", Turn: int(i) + 1}
+		if i == 1 {
+			c.Thread = &callThread{First: "2", Turn: 1, Parent: "1", ParentName: "Task"}
+		}
 		d.LLM = c
+		calls = append(calls, &d.Exchange)
 		d.Ended = d.Ended.Add(time.Duration(i) * 100 * time.Millisecond)
-		s.add(&d.Exchange)
+	}
+	s.names = namesOfAgents(calls)
+	for _, x := range calls {
+		s.add(x)
 	}
 	other := sampleFlows()
 	for _, x := range other[1:] {

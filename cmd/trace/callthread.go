@@ -1,0 +1,236 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"trace/flow"
+	"trace/llm"
+	"trace/store"
+)
+
+// A callThread says where a call stands among the others of its session, as it
+// stands in JSON and in the session file. Calls are named by their flows; of
+// several on one WebSocket, those after the first as FLOW#2, FLOW#3, ….
+type callThread struct {
+	First      string `json:"first"` // call of the conversation
+	Turn       int    `json:"turn"`
+	Previous   string `json:"previous,omitempty"`
+	Shared     int    `json:"shared_messages,omitempty"` // with previous and its answer
+	RetryOf    string `json:"retry_of,omitempty"`
+	Parent     string `json:"parent,omitempty"` // whose answer started this one as a sub-agent's
+	ParentTool string `json:"parent_tool,omitempty"`
+	ParentName string `json:"parent_tool_name,omitempty"`
+	Compacted  bool   `json:"compacted,omitempty"` // the history was replaced by a summary
+	Edited     bool   `json:"edited,omitempty"`    // what both share was changed
+}
+
+func threadOf(l llm.Link) *callThread {
+	return &callThread{First: refText(l.Conversation), Turn: l.Turn, Previous: refText(l.Previous), Shared: l.Shared, RetryOf: refText(l.Retry),
+		Parent: refText(l.Parent), ParentTool: l.ParentTool, ParentName: l.ParentName, Compacted: l.Compacted, Edited: l.Edited}
+}
+
+// refText names a call; "" for none.
+func refText(r llm.Ref) string {
+	switch {
+	case r.IsZero():
+		return ""
+	case r.Call == 0:
+		return fmt.Sprint(r.Flow)
+	}
+	return fmt.Sprintf("%d#%d", r.Flow, r.Call+1)
+}
+
+// parseRef reads what refText wrote; zero for anything else.
+func parseRef(s string) llm.Ref {
+	id, n, several := strings.Cut(s, "#")
+	r := llm.Ref{}
+	var err error
+	if r.Flow, err = strconv.ParseInt(id, 10, 64); err != nil {
+		return llm.Ref{}
+	}
+	if several {
+		if r.Call, err = strconv.Atoi(n); err != nil || r.Call < 1 {
+			return llm.Ref{}
+		}
+		r.Call--
+	}
+	return r
+}
+
+// thread adds the calls of one flow to threads.
+func thread(t *llm.Threads, x *flow.Exchange, calls []*llm.Call) []llm.Link {
+	links := make([]llm.Link, len(calls))
+	for i, c := range calls {
+		turn := llm.Turn{Ref: llm.Ref{Flow: x.ID, Call: i}, Started: x.Started, Ended: x.Ended, Process: processText(x.Conn.Process), Call: c}
+		links[i] = t.Add(turn)
+	}
+	return links
+}
+
+// withThreads notes in a summary where its calls stand.
+func (s *callSummary) withThreads(links []llm.Link) {
+	if s == nil || len(links) == 0 {
+		return
+	}
+	s.Thread = threadOf(links[len(links)-1])
+	for i := range s.Calls {
+		s.Calls[i].Thread = threadOf(links[i])
+	}
+}
+
+// threadsOf fills in where those of xs stand that are calls, all of the session
+// of r: as it stands in the file or, where it is missing of one that has ended,
+// by reading all calls of the session. xs are with what attachCalls found.
+func threadsOf(r *store.Reader, xs []*flow.Exchange) error {
+	known := func(x *flow.Exchange) bool { s := callOf(x); return s == nil || s.Thread != nil || !ended(x) }
+	if !slices.ContainsFunc(xs, func(x *flow.Exchange) bool { return !known(x) }) {
+		return nil
+	}
+	all, err := r.Pick(store.Query{}, isCall)
+	if err != nil {
+		return err
+	}
+	by := map[int64]*flow.Exchange{}
+	for _, x := range xs {
+		by[x.ID] = x
+	}
+	var threads llm.Threads
+	return eachCall(r, all, func(read readCall) error {
+		if read.err != nil {
+			return nil
+		}
+		links := thread(&threads, read.x, read.calls)
+		if x := by[read.x.ID]; x != nil {
+			callOf(x).withThreads(links)
+		}
+		return nil
+	})
+}
+
+// The most that findEarlier reads where the file does not say which turn came
+// before.
+const (
+	earlierCalls = 200
+	earlierBytes = 64 << 20
+)
+
+// findEarlier returns the turn that came before the call c, the nth of x, in its
+// conversation; nil if none is known.
+func findEarlier(r *store.Reader, x *flow.Exchange, calls []*llm.Call) *earlier {
+	if len(calls) == 0 {
+		return nil
+	}
+	t := storedThread(r, x.ID)
+	if t == nil {
+		t = searchThread(r, x, calls)
+	}
+	ref := parseRef(t.Previous)
+	if ref.IsZero() || ref.Flow == x.ID {
+		return nil
+	}
+	d, err := r.Detail(ref.Flow)
+	if err != nil {
+		return nil // it was deleted
+	}
+	before := llm.Read(d)
+	if ref.Call >= len(before) {
+		return nil
+	}
+	return &earlier{id: ref.Flow, call: before[ref.Call], shared: t.Shared}
+}
+
+// storedThread returns what the file says of the first call of a flow.
+func storedThread(r *store.Reader, id int64) *callThread {
+	doc, err := r.Annotation(id)
+	if err != nil {
+		return nil
+	}
+	s, ok := decodeSummary(doc)
+	switch {
+	case !ok || s == nil:
+		return nil
+	case len(s.Calls) > 0:
+		return s.Calls[0].Thread
+	}
+	return s.Thread
+}
+
+// searchThread works out where the first call of x stands among those shortly
+// before it.
+func searchThread(r *store.Reader, x *flow.Exchange, calls []*llm.Call) *callThread {
+	near, err := r.Pick(store.Query{To: x.Started.Add(1), Limit: earlierCalls}, isCall)
+	if err != nil {
+		return &callThread{}
+	}
+	size, from := int64(0), len(near)
+	for from > 0 && size < earlierBytes {
+		from--
+		size += sizeOf(near[from])
+	}
+	var threads llm.Threads
+	near = slices.DeleteFunc(near[from:], func(y *flow.Exchange) bool { return y.ID == x.ID })
+	eachCall(r, near, func(read readCall) error {
+		if read.err == nil {
+			thread(&threads, read.x, read.calls)
+		}
+		return nil
+	})
+	return threadOf(thread(&threads, x, calls)[0])
+}
+
+// agentNames names the agents of a session: conversations by their first call,
+// those of sub-agents with the tool that started them, and all calls that
+// nothing followed as one.
+type agentNames map[string]string
+
+func namesOfAgents(xs []*flow.Exchange) agentNames {
+	names, turns := agentNames{}, map[string]int{}
+	for _, x := range xs {
+		for _, s := range callsIn(callOf(x)) {
+			t := s.Thread
+			if t == nil {
+				continue
+			}
+			turns[t.First] = max(turns[t.First], t.Turn)
+			if t.Parent != "" {
+				names[t.First] = strings.TrimSpace("sub-agent " + t.First + " " + inBrackets(t.ParentName))
+			}
+		}
+	}
+	for first, n := range turns {
+		switch {
+		case names[first] != "":
+		case n > 1:
+			names[first] = "conversation " + first
+		default:
+			names[first] = "single calls"
+		}
+	}
+	return names
+}
+
+// of names who made a call; "" if that is not known.
+func (a agentNames) of(s *callSummary) string {
+	if s.Thread == nil {
+		return ""
+	}
+	return a[s.Thread.First]
+}
+
+// callsIn returns the calls that a summary is of.
+func callsIn(s *callSummary) []*callSummary {
+	switch {
+	case s == nil:
+		return nil
+	case len(s.Calls) == 0:
+		return []*callSummary{s}
+	}
+	list := make([]*callSummary, len(s.Calls))
+	for i := range s.Calls {
+		list[i] = &s.Calls[i]
+	}
+	return list
+}
