@@ -147,7 +147,7 @@ func (c *Child) clone(sys *syscall.SysProcAttr, std [3]uintptr, control int, don
 		files = append(files, uintptr(fd))
 	}
 	files = append(files, uintptr(control))
-	attr := &syscall.ProcAttr{Env: stageEnv(len(files)-1, "GOGC=off", "GOMAXPROCS=1"), Files: files, Sys: sys}
+	attr := &syscall.ProcAttr{Env: stageEnv(len(files)-1, "GOGC=off"), Files: files, Sys: sys}
 	unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 	unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0)
 	var err error

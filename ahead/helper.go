@@ -105,6 +105,11 @@ func (h *helper) dial(r Request) error {
 
 // diag makes a socket that dumps the sockets of this network namespace wherever it is used; reading needs no privilege.
 func (h *helper) diag(r Request) error {
+	fd, err := openDiag()
+	return h.hand(r.ID, fd, err)
+}
+
+func openDiag() (int, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_SOCK_DIAG)
-	return h.hand(r.ID, fd, os.NewSyscallError("socket sock_diag", err))
+	return fd, os.NewSyscallError("socket sock_diag", err)
 }

@@ -71,12 +71,27 @@ func (b *builder) present() (err error) {
 	}
 	b.ready.NetNS = NamespaceID("thread-self", "net")
 	b.ready.UserNS = NamespaceID("thread-self", "user")
+	b.makeSpares()
 	fds := append([]int{b.device, b.helper[0]}, b.out...)
 	if err := Send(b.control, Report{Step: "ready", Notes: b.notes, Ready: &b.ready}, fds...); err != nil {
 		return err
 	}
 	CloseAll(fds[1:]) // or the helper would never see the end of its socket
 	return nil
+}
+
+// makeSpares makes the sockets that every parent asks for before it says go.
+func (b *builder) makeSpares() {
+	for range Diags {
+		if fd, err := openDiag(); err == nil {
+			b.out = append(b.out, fd)
+			b.ready.Diags++
+		}
+	}
+	if fd, err := openSocket([]byte{0, 0, 0, 0}, 0, unix.SOCK_DGRAM); err == nil {
+		b.out = append(b.out, fd)
+		b.ready.UDPs++
+	}
 }
 
 func (b *builder) fail(step string, err error) int {
@@ -137,12 +152,12 @@ func (b *builder) execHelper(control int) (pid int, err error) {
 	n := uintptr(null)
 	attr := &syscall.ProcAttr{
 		Dir:   "/",
-		Env:   stageEnv(3, "GOMAXPROCS=1", "GOGC=20"),
+		Env:   stageEnv(3, "GOGC=20"),
 		Files: []uintptr{n, n, n, uintptr(control), uintptr(b.device)},
 		Sys:   &syscall.SysProcAttr{Cloneflags: unix.CLONE_PARENT, Setsid: true},
 	}
 	// What the parent inherited from the user reached init for the target's sake, and must end there.
-	for fd := len(attr.Files); fd <= lastInherited(); fd++ {
+	for fd := len(attr.Files); fd < b.control; fd++ {
 		attr.Files = append(attr.Files, ^uintptr(0))
 	}
 	if b.setup.UserNS {
@@ -197,24 +212,26 @@ func dropCapabilities() error {
 	return os.NewSyscallError("capset", unix.Capset(&hdr, &none[0]))
 }
 
-// lastInherited is the highest open descriptor that an execve would pass on, 2 at least.
-func lastInherited() int {
-	last := 2
-	for _, fd := range Inherited() {
-		last = max(last, fd)
-	}
-	return last
-}
-
 // Inherited lists the descriptors above 2 that an execve would pass on. All of Go's are close-on-exec, so these
 // came with this process.
 func Inherited() (fds []int) {
-	d, err := os.Open("/proc/self/fd")
+	const dir = "/proc/self/fd"
+	d, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil
 	}
-	defer d.Close()
-	names, _ := d.Readdirnames(-1)
+	defer unix.Close(d)
+	var names []string
+	for buf := make([]byte, 4096); ; {
+		n, err := unix.ReadDirent(d, buf)
+		if err == unix.EINTR {
+			continue
+		}
+		if n <= 0 {
+			break
+		}
+		_, _, names = unix.ParseDirent(buf[:n], -1, names)
+	}
 	for _, name := range names {
 		fd, err := strconv.Atoi(name)
 		if err != nil || fd < 3 {

@@ -91,8 +91,12 @@ type Note struct {
 type Ready struct {
 	Device        Device // without File
 	DNS           []int  // indexes of Setup.ListenDNS; two descriptors each, UDP and TCP
+	Diags, UDPs   int    // further descriptors: sockets that will be asked for
 	NetNS, UserNS uint64 // inode numbers
 }
+
+// Diags is how many sock_diag sockets come with Ready, and one of UDP, bound to no address.
+const Diags = 2
 
 // Request asks the helper for a socket.
 type Request struct {

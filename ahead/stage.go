@@ -45,7 +45,8 @@ func stageSocket() (int, bool) {
 }
 
 func stageEnv(fd int, more ...string) []string {
-	return append([]string{stageVar + "=" + strconv.Itoa(fd)}, more...)
+	// The limits of a cgroup do not matter to a process with one processor.
+	return append([]string{stageVar + "=" + strconv.Itoa(fd), "GOMAXPROCS=1", "GODEBUG=containermaxprocs=0,updatemaxprocs=0"}, more...)
 }
 
 // kernelSigaction is long enough for any architecture's struct; the handler comes first in all of them.

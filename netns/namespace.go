@@ -39,6 +39,23 @@ type Namespace struct {
 	mu      sync.Mutex // guards what follows, and pidfd once Start returned
 	started bool
 	closed  bool
+
+	spareDiags, spareUDPs []*os.File // made before they were asked for
+}
+
+// spare takes one of the sockets that were made before they were asked for, nil if there is none or no other could follow.
+func (n *Namespace) spare(from *[]*os.File) (f *os.File) {
+	select {
+	case <-n.helper.gone:
+		return nil
+	default:
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if len(*from) > 0 {
+		f, *from = (*from)[0], (*from)[1:]
+	}
+	return f
 }
 
 // A DNSSocket is port 53 of a loopback address inside. The sockets belong to the caller; Close closes them too.
@@ -178,6 +195,9 @@ func (n *Namespace) Close() error {
 	<-n.done
 	if n.device != nil {
 		n.device.File.Close()
+	}
+	for _, f := range append(n.spareDiags, n.spareUDPs...) {
+		f.Close()
 	}
 	for _, s := range n.dns {
 		s.UDP.Close()

@@ -194,7 +194,13 @@ func (n *Namespace) ListenUDP(ctx context.Context, network, address string) (*ne
 	if err != nil {
 		return nil, opError("listen", address, err)
 	}
-	f, err := n.helper.ask(ctx, r, helperPatience)
+	var f *os.File
+	if network == "udp4" && address == "0.0.0.0:0" {
+		f = n.spare(&n.spareUDPs)
+	}
+	if f == nil {
+		f, err = n.helper.ask(ctx, r, helperPatience)
+	}
 	if err != nil {
 		return nil, opError("bind", address, err)
 	}
@@ -231,6 +237,9 @@ func (n *Namespace) Dial(ctx context.Context, network, address string) (net.Conn
 
 // Diag makes a NETLINK_SOCK_DIAG socket that shows the sockets of the namespace. It is non-blocking and the caller's.
 func (n *Namespace) Diag(ctx context.Context) (*os.File, error) {
+	if f := n.spare(&n.spareDiags); f != nil {
+		return f, nil
+	}
 	f, err := n.helper.ask(ctx, ahead.Request{Op: ahead.OpDiag}, helperPatience)
 	if err != nil {
 		return nil, opError("open", "sock_diag", err)

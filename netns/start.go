@@ -330,11 +330,12 @@ func (n *Namespace) sendCovers() error {
 func (n *Namespace) collect() error {
 	for {
 		var r ahead.Report
-		fds, err := receiveFrom(n.control, &r, 2+2*len(n.config.ListenDNS))
+		most := 2 + 2*len(n.config.ListenDNS) + ahead.Diags + 1
+		fds, err := receiveFrom(n.control, &r, most)
 		if isErrno(err, unix.ECONNRESET) {
 			// Init ended with a message of ours unread. The kernel says so
 			// once, ahead of what init had said.
-			fds, err = receiveFrom(n.control, &r, 2+2*len(n.config.ListenDNS))
+			fds, err = receiveFrom(n.control, &r, most)
 		}
 		if err != nil {
 			return &StepError{"init", n.lost(err)}
@@ -370,7 +371,8 @@ func (n *Namespace) lost(err error) error {
 
 // take makes files and connections of the descriptors that came with ready.
 func (n *Namespace) take(r *ahead.Ready, fds []int) error {
-	if len(fds) != 2+2*len(r.DNS) {
+	dns := 2 + 2*len(r.DNS)
+	if r.Diags < 0 || r.UDPs < 0 || len(fds) != dns+r.Diags+r.UDPs {
 		closeAll(fds)
 		return &StepError{"init", fmt.Errorf("%d descriptors: %w", len(fds), unix.EBADMSG)}
 	}
@@ -383,6 +385,13 @@ func (n *Namespace) take(r *ahead.Ready, fds []int) error {
 		return &StepError{"helper", err}
 	}
 	n.helper = newHelperClient(conn)
+	for _, fd := range fds[dns : dns+r.Diags] {
+		n.spareDiags = append(n.spareDiags, os.NewFile(uintptr(fd), ahead.OpDiag))
+	}
+	for _, fd := range fds[dns+r.Diags:] {
+		n.spareUDPs = append(n.spareUDPs, os.NewFile(uintptr(fd), "udp"))
+	}
+	fds = fds[:dns]
 	for i, which := range r.DNS {
 		if which < 0 || which >= len(n.config.ListenDNS) {
 			closeAll(fds[2+2*i:])

@@ -314,7 +314,19 @@ func (r *road) buildLink() error {
 	if err := r.wg.Up(r.ctx); err != nil {
 		return r.told("link", start, "", fmt.Errorf("link wireguard: %w", err))
 	}
-	return r.told("link", start, "wireguard, handshake complete", nil)
+	r.told("link", start, "wireguard, handshake complete", nil)
+	return r.buildStack(far)
+}
+
+// buildStack makes the connections' end of the link. Its callbacks are called
+// once a device is attached.
+func (r *road) buildStack(link tcpstack.Link) (err error) {
+	r.stack, err = tcpstack.New(tcpstack.Options{Link: link, Accept: r.accept, Datagram: r.datagram,
+		Echo: func(e *tcpstack.Echo) bool { return r.relay.TakeEcho(e) }, LinkDown: r.down, Capture: r.capture()})
+	if err != nil {
+		return fmt.Errorf("stack: %w", err)
+	}
+	return nil
 }
 
 // join connects device, link and stack, and serves the child's names. From
@@ -325,15 +337,14 @@ func (r *road) join() (err error) {
 			r.close()
 		}
 	}()
-	var inside sync.WaitGroup // what needs sockets that are made in the namespace
+	r.attribute()
+	r.last.open(r.ctx, r.ns)
+	var inside sync.WaitGroup // what may need sockets that are still to be made in the namespace
 	defer inside.Wait()
-	inside.Go(r.attribute)
-	inside.Go(func() { r.last.open(r.ctx, r.ns) })
 	if !r.isolated {
 		inside.Go(r.openLocalhost)
 	}
 	d := r.ns.Device()
-	link := tcpstack.Link(r.far)
 	if r.link == "direct" {
 		start := time.Now()
 		dev, err := tcpstack.NewDevice(tcpstack.DeviceOptions{File: d.File, MTU: d.MTU,
@@ -341,14 +352,10 @@ func (r *road) join() (err error) {
 		if r.told("link", start, "direct", err) != nil {
 			return fmt.Errorf("link direct: %w", err)
 		}
-		link = dev
+		if err := r.buildStack(dev); err != nil {
+			return err
+		}
 	}
-	stack, err := tcpstack.New(tcpstack.Options{Link: link, Accept: r.accept, Datagram: r.datagram,
-		Echo: func(e *tcpstack.Echo) bool { return r.play == nil && r.relay.TakeEcho(e) }, LinkDown: r.down, Capture: r.capture()})
-	if err != nil {
-		return fmt.Errorf("stack: %w", err)
-	}
-	r.stack = stack
 	if r.wg != nil {
 		if err := r.wg.Attach(wg.Device{File: d.File, Ethernet: d.Kind == netns.Veth, PeerMAC: d.ChildMAC[:]}); err != nil {
 			return fmt.Errorf("link wireguard: %w", err)
