@@ -11,8 +11,8 @@ import (
 	"trace/flow"
 )
 
-// FuzzRead reads whatever stands in a request and its answer: it never panics,
-// and what it keeps as JSON is JSON.
+// FuzzRead reads whatever stands in a request and its answer, joins and compares
+// the calls: nothing panics, and what is kept as JSON is JSON.
 func FuzzRead(f *testing.F) {
 	names, err := filepath.Glob("testdata/*.txtar")
 	if err != nil {
@@ -40,7 +40,14 @@ func FuzzRead(f *testing.F) {
 		}
 		d := script(t, files)
 		d.Events = nil // as an import leaves it
-		Read(d)
+		calls = append(calls, Read(d)...)
+		var threads Threads
+		for i, c := range calls {
+			threads.Add(Turn{Ref: Ref{Flow: 1, Call: i}, Call: c})
+			if _, err := json.Marshal(Compare(calls[0], c)); err != nil {
+				t.Fatal(err)
+			}
+		}
 	})
 }
 

@@ -182,7 +182,8 @@ func amazonFrame(name, data string) string {
 	return string(binary.BigEndian.AppendUint32(b, crc32.ChecksumIEEE(b)))
 }
 
-// dump writes what is set of v, a field a line.
+// dump writes what is set of v, a field a line; a call that began with its
+// exchange does not say so.
 func dump(v any) string {
 	var b bytes.Buffer
 	dumpValue(&b, reflect.ValueOf(v), "")
@@ -213,7 +214,7 @@ func dumpValue(b *bytes.Buffer, v reflect.Value, indent string) {
 	case reflect.Struct:
 		b.WriteByte('\n')
 		for i := range v.NumField() {
-			if f := v.Field(i); !f.IsZero() {
+			if f := v.Field(i); !f.IsZero() && f.Interface() != began {
 				fmt.Fprintf(b, "%s%s:", indent, v.Type().Field(i).Name)
 				dumpValue(b, f, indent+"  ")
 			}

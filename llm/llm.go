@@ -60,8 +60,8 @@ type Call struct {
 	Error   *Error    // an error status, or an error within the stream
 	Partial bool      // the answer has no proper end
 
-	// Asked is when the request was sent, where it is one of several in its
-	// exchange: on a WebSocket. Zero: when the exchange began.
+	// Asked is when the request was sent: with its exchange, but where it is
+	// one of several in that, on a WebSocket.
 	Asked time.Time
 
 	// FirstToken is when the first piece of the answer's content came, Last

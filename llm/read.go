@@ -24,6 +24,11 @@ func Read(d *flow.Detail) []*Call {
 		}
 		in.provider, in.api = f.provider, f.api
 		if calls := f.read(in); calls != nil {
+			for _, c := range calls {
+				if c.Asked.IsZero() { // as on a WebSocket it is not
+					c.Asked = d.Started
+				}
+			}
 			return calls
 		}
 	}
