@@ -41,6 +41,9 @@ func (s *sending) http2() error {
 	c.changed = sync.NewCond(&c.mu)
 	c.framer = http2.NewFramer(sender{s}, receiver{s})
 	c.framer.SetMaxReadFrameSize(1<<24 - 1)
+	if err := c.preface(); err != nil { // before anything that the reader may answer
+		return err
+	}
 	return s.both(c.request, c.read)
 }
 
@@ -53,21 +56,22 @@ type receiver struct{ s *sending }
 
 func (r receiver) Read(p []byte) (int, error) { return r.s.receive(p) }
 
-// request writes the preface and the request.
-func (c *http2Sending) request() error {
+// preface writes what a client begins with (RFC 9113 section 3.4).
+func (c *http2Sending) preface() error {
 	if err := c.s.send([]byte(http2.ClientPreface)); err != nil {
 		return err
 	}
-	err := c.locked(func() error {
+	return c.locked(func() error {
 		err := c.framer.WriteSettings(http2.Setting{ID: http2.SettingEnablePush, Val: 0}, http2.Setting{ID: http2.SettingInitialWindowSize, Val: ourWindow})
 		if err != nil {
 			return err
 		}
 		return c.framer.WriteWindowUpdate(0, ourWindow-defaultWindow)
 	})
-	if err != nil {
-		return err
-	}
+}
+
+// request writes the request.
+func (c *http2Sending) request() error {
 	r := c.s.r
 	if err := c.block(c.head(), len(r.Body) == 0 && len(r.Trailers) == 0); err != nil {
 		return err

@@ -180,8 +180,9 @@ func (e editor) set(i int, steps []step, text []byte) ([]byte, error) {
 
 func (e editor) member(i int, steps []step, text []byte) ([]byte, error) {
 	i = e.space(i + 1)
-	last := i
+	last, comma := i, []byte(nil) // of an empty object
 	for e.b[i] != '}' {
+		comma = []byte(",")
 		end := e.str(i)
 		var name string
 		json.Unmarshal(e.b[i:end], &name) // valid
@@ -200,10 +201,6 @@ func (e editor) member(i int, steps []step, text []byte) ([]byte, error) {
 	name, err := flowString(steps[0].name)
 	if err != nil {
 		return nil, err
-	}
-	comma := []byte(",")
-	if e.b[e.space(last)] == '}' && last == i { // an empty object
-		comma = nil
 	}
 	return e.put(last, last, comma, name, []byte(":"), text), nil
 }
