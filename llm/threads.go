@@ -94,6 +94,7 @@ type turn struct {
 	calls   int32 // of its conversation so far; counted at the first
 	lines   int   // of the answer
 	said    int   // bytes of its text
+	gist    *gist // nil of calls that take no part in conversations
 }
 
 // end returns the digest of the request.
@@ -136,6 +137,8 @@ func (t *Threads) Add(c Turn) Link {
 		return u.link
 	}
 	u.system = none.blocks(c.Call.System)
+	u.gist = &gist{}
+	u.gist.asked(c.Call.Messages)
 	q := query{t: t, u: &u, started: c.Started, call: c.Call}
 	q.prepare()
 	q.find()
@@ -213,6 +216,7 @@ func (t *Threads) learn(n int32, c *Call) {
 	if len(u.whole) > u.request {
 		t.answered[u.whole[len(u.whole)-1]] = n
 	}
+	u.gist.answered(answer)
 	t.listen(n, c)
 }
 
