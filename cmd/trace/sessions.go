@@ -42,7 +42,7 @@ A running session is not deleted.`,
 			return removeSessions(cmd.OutOrStdout(), cmd.ErrOrStderr(), args)
 		},
 	}
-	cmd.AddCommand(list, rm)
+	cmd.AddCommand(list, rm, newSessionsPruneCommand())
 	return cmd
 }
 
