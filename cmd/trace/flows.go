@@ -29,7 +29,7 @@ that name) or its file.`,
 
 	cmd.AddCommand(newFlowsReplayCommand(), newFlowsSaveCommand())
 
-	cmd.AddCommand(newFlowsListCommand(), newFlowsSearchCommand(), newFlowsClearCommand(), newFlowsShowCommand(), newFlowsTailCommand(), newFlowsToolsCommand(), newFlowsStatsCommand(), newFlowsDumpCommand())
+	cmd.AddCommand(newFlowsListCommand(), newFlowsSearchCommand(), newFlowsClearCommand(), newFlowsCompareCommand(), newFlowsShowCommand(), newFlowsTailCommand(), newFlowsToolsCommand(), newFlowsStatsCommand(), newFlowsDumpCommand())
 	return cmd
 }
 
