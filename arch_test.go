@@ -263,6 +263,31 @@ func checkGenDecl(t *testing.T, s source, d *ast.GenDecl) {
 	}
 }
 
+// TestNoEagerPatterns: a pattern that is compiled when the program starts costs
+// every start, and most commands need none.
+func TestNoEagerPatterns(t *testing.T) {
+	for _, s := range sources(t) {
+		if s.test() {
+			continue
+		}
+		for _, decl := range s.file.Decls {
+			d, ok := decl.(*ast.GenDecl)
+			if !ok || d.Tok != token.VAR {
+				continue
+			}
+			ast.Inspect(d, func(n ast.Node) bool {
+				if _, later := n.(*ast.FuncLit); later {
+					return false
+				}
+				if sel, ok := n.(*ast.SelectorExpr); ok && sel.Sel.Name == "MustCompile" {
+					t.Errorf("%s: compile it when it is used first: sync.OnceValue", s.fset.Position(n.Pos()))
+				}
+				return true
+			})
+		}
+	}
+}
+
 func receiverExported(d *ast.FuncDecl) bool {
 	if d.Recv == nil || len(d.Recv.List) == 0 {
 		return true

@@ -6,13 +6,16 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"trace/flow"
 )
 
 // placeholder is what redaction leaves of a secret: its kind, and perhaps a
 // mark of which it is.
-var placeholder = regexp.MustCompile(`\[REDACTED:([a-z0-9-]+)(?::[0-9a-f]{8})?\]`)
+var placeholder = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`\[REDACTED:([a-z0-9-]+)(?::[0-9a-f]{8})?\]`)
+})
 
 // A piece of a text in which secrets are variables: literal text, or the name
 // of a variable.
@@ -36,7 +39,7 @@ const (
 func (s *secrets) split(place, name, text string) []fragment {
 	var fs []fragment
 	at := 0
-	for _, m := range placeholder.FindAllStringSubmatchIndex(text, -1) {
+	for _, m := range placeholder().FindAllStringSubmatchIndex(text, -1) {
 		if m[0] > at {
 			fs = append(fs, fragment{text: text[at:m[0]]})
 		}
@@ -101,7 +104,9 @@ var keyFields = []string{"authorization", "x-api-key", "api-key", "x-goog-api-ke
 
 // memberName finds the name of the JSON member, or the parameter, that a value
 // belongs to, by what stands before it.
-var memberName = regexp.MustCompile(`([A-Za-z0-9_.-]+)(?:\\*"\s*:\s*\\*"?|=)[^"\\&=]{0,16}$`)
+var memberName = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`([A-Za-z0-9_.-]+)(?:\\*"\s*:\s*\\*"?|=)[^"\\&=]{0,16}$`)
+})
 
 // variable names the secret of that kind, before which that text stands.
 func (s *secrets) variable(place, name, kind, before string) string {
@@ -111,7 +116,7 @@ func (s *secrets) variable(place, name, kind, before string) string {
 		cookie, _, _ = strings.Cut(strings.TrimSpace(cookie), "=")
 		return s.labelled("COOKIE_" + cookie)
 	case inQuery, inBody:
-		if m := memberName.FindStringSubmatch(before[max(0, len(before)-100):]); m != nil {
+		if m := memberName().FindStringSubmatch(before[max(0, len(before)-100):]); m != nil {
 			name = m[1]
 		}
 	}

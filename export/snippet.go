@@ -107,7 +107,7 @@ func (s *snippet) tell(x *flow.Exchange, decoded bool) {
 			note("the trailers of the request are left out")
 		}
 	}
-	if !s.text && placeholder.Match(s.body) {
+	if !s.text && placeholder().Match(s.body) {
 		note("the body is binary and secrets in it are still replaced by [REDACTED:...]")
 	}
 	if s.upgrade {

@@ -51,7 +51,7 @@ type filler struct {
 // fill replaces the placeholders of s. escape writes a value so that it can
 // stand there.
 func (f *filler) fill(s string, at func(start int, kind string) Place, escape func(string) string) (string, error) {
-	found := placeholder.FindAllStringSubmatchIndex(s, -1)
+	found := placeholder().FindAllStringSubmatchIndex(s, -1)
 	if found == nil {
 		return s, nil
 	}

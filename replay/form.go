@@ -110,7 +110,7 @@ func unescape(s string) string {
 // fits reports whether a live value may be what was redacted in the record.
 func fits(recorded, live string) bool {
 	rest := live
-	parts := placeholder.Split(recorded, -1)
+	parts := placeholder().Split(recorded, -1)
 	for i, part := range parts {
 		switch {
 		case i == 0:

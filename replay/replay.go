@@ -46,6 +46,7 @@ package replay
 import (
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	"trace/flow"
@@ -70,11 +71,13 @@ type Tap interface {
 }
 
 // placeholder is what redaction leaves of a secret.
-var placeholder = regexp.MustCompile(`\[REDACTED:([A-Za-z0-9_-]+)(:[0-9a-f]+)?\]`)
+var placeholder = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`\[REDACTED:([A-Za-z0-9_-]+)(:[0-9a-f]+)?\]`)
+})
 
 // isRedacted reports whether a placeholder stands in s.
 func isRedacted(s string) bool {
-	return strings.Contains(s, "[REDACTED:") && placeholder.MatchString(s)
+	return strings.Contains(s, "[REDACTED:") && placeholder().MatchString(s)
 }
 
 // setField gives the first field of that name a value and drops the others;

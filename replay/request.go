@@ -191,7 +191,7 @@ func (f *filler) request(r *Request, d *flow.Detail, body []byte) ([]byte, error
 	}
 	for _, s := range []*string{&h.Authority, &h.Host} {
 		if isRedacted(*s) {
-			return nil, &MissingError{Place: Place{In: "authority"}, Text: placeholder.FindString(*s), Variables: []string{"TRACE_AUTHORITY"}}
+			return nil, &MissingError{Place: Place{In: "authority"}, Text: placeholder().FindString(*s), Variables: []string{"TRACE_AUTHORITY"}}
 		}
 	}
 	if err := f.fields(h.Fields, "header"); err != nil {

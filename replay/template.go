@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -44,11 +45,13 @@ type TemplateMarks struct {
 	Body    []string `json:"body"` // JSON paths, as SetJSON takes them
 }
 
-var templateName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._-]{0,99}$`)
+var templateName = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._-]{0,99}$`)
+})
 
 // CheckName reports why a name cannot be that of a template.
 func CheckName(name string) error {
-	if !templateName.MatchString(name) || name == "last" {
+	if !templateName().MatchString(name) || name == "last" {
 		return fmt.Errorf("template %q: a name begins with a letter and goes on with letters, digits, dots, - and _ (last names the newest flow)", name)
 	}
 	return nil

@@ -61,6 +61,11 @@ type rooted string
 
 // resolve follows the symbolic links of name and returns where it leads to.
 func (r rooted) resolve(name string) (string, error) {
+	if r == "" { // most of what is looked for is not there, as one look tells
+		if err := syscall.Access(name, 0); err != nil {
+			return "", &fs.PathError{Op: "access", Path: name, Err: err}
+		}
+	}
 	rest := strings.Split(name, "/")
 	cur, links := "/", 0
 	for len(rest) > 0 {

@@ -3,6 +3,7 @@ package main
 import (
 	"regexp"
 	"strings"
+	"sync"
 
 	"trace/llm"
 )
@@ -24,7 +25,9 @@ var clientTags = []string{
 	"environment_context", "environment_details", "user_instructions", "INSTRUCTIONS", "permissions instructions", "skill", "turn_aborted",
 }
 
-var openTag = regexp.MustCompile(`<(` + strings.Join(clientTags, "|") + `)>`)
+var openTag = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`<(` + strings.Join(clientTags, "|") + `)>`)
+})
 
 // promptParts takes the text of a user message apart.
 func promptParts(text string) []promptPart {
@@ -35,7 +38,7 @@ func promptParts(text string) []promptPart {
 		}
 	}
 	for {
-		at := openTag.FindStringSubmatchIndex(text)
+		at := openTag().FindStringSubmatchIndex(text)
 		if at == nil {
 			break
 		}

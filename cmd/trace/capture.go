@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"runtime"
 	"strconv"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -41,14 +42,16 @@ func sameFile(path string, f *os.File) bool {
 }
 
 // openDescriptor matches what the shell makes of >(COMMAND).
-var openDescriptor = regexp.MustCompile(`^/(?:dev|proc/self)/fd/([0-9]+)$`)
+var openDescriptor = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^/(?:dev|proc/self)/fd/([0-9]+)$`)
+})
 
 // openCapture makes the file of --pcap.
 func (o *runOptions) openCapture() (*pcap.Writer, error) {
 	if o.pcap == "" {
 		return nil, nil
 	}
-	if m := openDescriptor.FindStringSubmatch(o.pcap); m != nil {
+	if m := openDescriptor().FindStringSubmatch(o.pcap); m != nil {
 		// It was opened for us: the command must not hold it open after us.
 		if fd, err := strconv.Atoi(m[1]); err == nil && fd > 2 {
 			unix.CloseOnExec(fd)

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -70,7 +71,9 @@ func (s *selection) register(f *pflag.FlagSet, without ...string) {
 	})
 }
 
-var statusPattern = regexp.MustCompile(`^[1-5](\d\d|[xX]{2})$`)
+var statusPattern = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[1-5](\d\d|[xX]{2})$`)
+})
 
 // check reads the flags and reports the first that makes no sense, as a
 // usageError.
@@ -78,7 +81,7 @@ func (s *selection) check(now time.Time) error {
 	q := &s.query
 	q.Method, q.Status = strings.ToUpper(q.Method), strings.ToLower(q.Status)
 	usage := func(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
-	if q.Status != "" && !statusPattern.MatchString(q.Status) {
+	if q.Status != "" && !statusPattern().MatchString(q.Status) {
 		return usage("--status %q: want a status such as 404 or 4xx", q.Status)
 	}
 	kinds := []string{flow.KindHTTP, flow.KindWebSocket, flow.KindTCP, flow.KindUDP, flow.KindDNS}

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"trace/store"
@@ -97,14 +98,16 @@ func parseTime(s string, now time.Time) (time.Time, bool) {
 	return time.Time{}, false
 }
 
-var spanPattern = regexp.MustCompile(`^([+-]?)(\d+(?:\.\d+)?) ?(s|sec|secs|seconds?|m|min|mins|minutes?|h|hours?|d|days?|w|weeks?)$`)
+var spanPattern = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^([+-]?)(\d+(?:\.\d+)?) ?(s|sec|secs|seconds?|m|min|mins|minutes?|h|hours?|d|days?|w|weeks?)$`)
+})
 
 // parseSpan reads a duration: as Go writes them, and in words up to weeks.
 func parseSpan(s string) (time.Duration, bool) {
 	if d, err := time.ParseDuration(s); err == nil {
 		return d, true
 	}
-	m := spanPattern.FindStringSubmatch(strings.ToLower(s))
+	m := spanPattern().FindStringSubmatch(strings.ToLower(s))
 	if m == nil {
 		return 0, false
 	}
