@@ -29,7 +29,8 @@ that name) or its file.`,
 
 	cmd.AddCommand(newFlowsReplayCommand(), newFlowsSaveCommand())
 
-	cmd.AddCommand(newFlowsListCommand(), newFlowsSearchCommand(), newFlowsClearCommand(), newFlowsCompareCommand(), newFlowsShowCommand(), newFlowsTailCommand(), newFlowsToolsCommand(), newFlowsStatsCommand(), newFlowsDumpCommand())
+	cmd.AddCommand(newFlowsListCommand(), newFlowsSearchCommand(), newFlowsClearCommand(), newFlowsCompareCommand(), newFlowsShowCommand(), newFlowsTailCommand(), newFlowsDumpCommand())
+	cmd.AddCommand(newFlowsToolsCommand(), newFlowsStatsCommand(), newFlowsDiffCommand())
 	return cmd
 }
 

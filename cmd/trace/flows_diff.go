@@ -10,7 +10,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"trace/flow"
+	"trace/llm"
 	"trace/replay"
+	"trace/store"
 )
 
 // diffOptions are the flags of `flows diff`.
@@ -69,6 +71,10 @@ type diffSide struct {
 	d        *flow.Detail
 	template string                // the name, where it is one
 	marks    *replay.TemplateMarks // what of it changes from run to run
+
+	call   *llm.Call // nil if it is none
+	n      int       // of several calls of one flow, from 0
+	thread *callThread
 }
 
 // ref names a side in JSON.
@@ -76,7 +82,7 @@ func (s *diffSide) ref() map[string]string {
 	if s.template != "" {
 		return map[string]string{"template": s.template}
 	}
-	return map[string]string{"session": s.d.Session, "id": fmt.Sprint(s.d.ID)}
+	return map[string]string{"session": s.d.Session, "id": refText(llm.Ref{Flow: s.d.ID, Call: s.n})}
 }
 
 // label names a side for people; with names its session where that is not one
@@ -86,9 +92,9 @@ func (s *diffSide) label(sessions bool) string {
 	case s.template != "":
 		return "template " + s.template
 	case sessions:
-		return fmt.Sprintf("%s/%d", s.d.Session, s.d.ID)
+		return s.d.Session + "/" + refText(llm.Ref{Flow: s.d.ID, Call: s.n})
 	}
-	return fmt.Sprint(s.d.ID)
+	return refText(llm.Ref{Flow: s.d.ID, Call: s.n})
 }
 
 // openSide reads what an argument names.
@@ -112,7 +118,11 @@ func openSide(arg, session string) (*diffSide, error) {
 	if d.Request == nil || d.Request.Head == nil {
 		return nil, exitError{1, fmt.Errorf("flow %d is no HTTP exchange (%s): there is no request to compare", id, d.Kind)}
 	}
-	return &diffSide{d: d}, nil
+	s := &diffSide{d: d}
+	if calls := llm.Read(d); len(calls) > 0 {
+		s.call, s.n = calls[len(calls)-1], len(calls)-1
+	}
+	return s, nil
 }
 
 // two compares two requests.
@@ -127,64 +137,93 @@ func (o *diffOptions) two(w *terminal, args []string) error {
 	}
 	c := compareSides(a, b)
 	if o.json {
-		return writeList(w, []any{c.json()})
+		return writeList(w, []jsonComparison{c.json()})
 	}
 	p := &printer{w: w}
-	c.print(p)
+	c.print(p, maxBodyLines)
 	return p.err
 }
 
-// A comparison is what differs between two requests.
-type comparison struct {
-	a, b    *diffSide
-	request requestDiff
+// diffOutput takes comparisons as they are made.
+type diffOutput struct {
+	p      *printer
+	asJSON bool
+	list   []jsonComparison
+	n      int
 }
 
-func compareSides(a, b *diffSide) *comparison {
-	c := &comparison{a: a, b: b}
-	x, y, marks := a, b, a.marks
-	if marks == nil {
-		marks = b.marks
+func (out *diffOutput) add(c *comparison) error {
+	out.n++
+	if out.asJSON {
+		out.list = append(out.list, c.json())
+		return nil
 	}
-	c.request = diffRequests(x.d, y.d, marks)
-	return c
-}
-
-// jsonComparison is one element of `flows diff --json`.
-type jsonComparison struct {
-	A       map[string]string `json:"a"`
-	B       map[string]string `json:"b"`
-	Same    bool              `json:"same"`
-	Head    []difference      `json:"head"`
-	Body    []difference      `json:"body"`
-	Skipped []string          `json:"skipped"`
-}
-
-func (c *comparison) json() jsonComparison {
-	return jsonComparison{A: c.a.ref(), B: c.b.ref(), Same: c.request.same(), Head: append([]difference{}, c.request.Head...),
-		Body: append([]difference{}, c.request.Body...), Skipped: append([]string{}, c.request.Skipped...)}
-}
-
-// print prints the comparison for reading.
-func (c *comparison) print(p *printer) {
-	sessions := c.a.d.Session != c.b.d.Session
-	p.line("%s", p.w.paint(bold, w1(p.w, c.a.label(sessions)+" → "+c.b.label(sessions))))
-	if c.request.same() {
-		p.line("the requests are the same")
+	if out.n > 1 {
+		out.p.line("")
 	}
-	p.differences(c.request.Head)
-	p.differences(c.request.Body)
-	if n := len(c.request.Skipped); n > 0 {
-		p.line("%s", p.w.paint(faint, p.w.fit(w1(p.w, fmt.Sprintf("not compared, as %s from run to run: %s", map[bool]string{true: "it changes", false: "they change"}[n == 1], shortList(c.request.Skipped))))))
-	}
+	c.print(out.p, maxResultLines)
+	return out.p.err
 }
 
-// sessions compares two runs.
-func (o *diffOptions) sessions(ctx context.Context, w *terminal, stderr io.Writer) error {
-	return errors.ErrUnsupported
+// end prints what is left; nothing says why there is nothing.
+func (out *diffOutput) end(stderr io.Writer, nothing string) error {
+	switch {
+	case out.asJSON:
+		return writeList(out.p.w, out.list)
+	case out.n == 0:
+		_, err := fmt.Fprintln(stderr, "trace: "+nothing)
+		return err
+	}
+	return out.p.err
 }
 
 // turns compares each call with the one before it.
 func (o *diffOptions) turns(ctx context.Context, w *terminal, stderr io.Writer) error {
-	return errors.ErrUnsupported
+	o.llm = true
+	c, err := o.choose(ctx, stderr)
+	if err != nil {
+		return err
+	}
+	out := &diffOutput{p: &printer{w: w}, asJSON: o.json}
+	err = c.each(func(r *store.Reader, xs []*flow.Exchange) error {
+		if err := threadsOf(r, xs); err != nil {
+			return err
+		}
+		known := newCallCache(r)
+		return eachCall(r, xs, func(read readCall) error {
+			if read.err != nil {
+				fmt.Fprintf(stderr, "trace: flow %d: %v\n", read.x.ID, read.err)
+				c.broken = true
+				return nil
+			}
+			known.keep(read)
+			return o.follow(out, known, read)
+		})
+	})
+	if err == nil {
+		err = out.end(stderr, "no call to a language model follows another")
+	}
+	return c.end(err)
+}
+
+// follow compares the calls of one flow with those before them.
+func (o *diffOptions) follow(out *diffOutput, known *callCache, read readCall) error {
+	for i, s := range callsIn(callOf(read.x)) {
+		if s.Thread == nil || i >= len(read.calls) {
+			continue
+		}
+		ref := parseRef(s.Thread.RetryOf)
+		if ref.IsZero() {
+			ref = parseRef(s.Thread.Previous)
+		}
+		before := known.get(ref)
+		if before == nil {
+			continue
+		}
+		b := &diffSide{d: &flow.Detail{Exchange: *read.x}, call: read.calls[i], n: i, thread: s.Thread}
+		if err := out.add(&comparison{a: before, b: b, diff: llm.Compare(before.call, b.call)}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
