@@ -119,6 +119,67 @@ func TestAgent(t *testing.T) {
 	shows("→ get_time toolu_01\n        city: Oslo", "show", ids[0])
 	shows("12:00 in Oslo", "show", ids[1])
 	shows("claude-test-1", "list")
+	shows("… 4 messages as in "+ids[1]+"\n  user\n    [slash-command] /again Bergen\n    And in Bergen?", "show", ids[2])
+	shows("You are an agent that tells the time. You are", "show", ids[2], "--full")
+	shows("3 calls to language models\n1396 tokens in (36 new, 400 from cache: 29%, 960 to cache), 63 out", "stats")
+	shows("conversation "+ids[0], "stats")
+	checkTools(t, j, ids)
+	checkCache(t, j, ids)
+	shows("the requests are the same", "diff", "--session", "agent", "--against", "agent")
+}
+
+// checkTools: the one tool call, with its result.
+func checkTools(t *testing.T, j *job, ids []string) {
+	t.Helper()
+	var tools []struct {
+		ID, Name, Flow string
+		Returned       string `json:"result_flow"`
+		Input          struct{ City string }
+		Size           int64    `json:"result_size"`
+		IsError        bool     `json:"is_error"`
+		Took           *float64 `json:"duration_ms"`
+		Result         string
+	}
+	if err := json.Unmarshal([]byte(j.must(j.trace("flows", "tools", "--json"), 0).stdout), &tools); err != nil {
+		t.Fatal(err)
+	}
+	if len(tools) != 1 {
+		t.Fatalf("%+v", tools)
+	}
+	u := tools[0]
+	if u.ID != "toolu_01" || u.Name != "get_time" || u.Flow != ids[0] || u.Returned != ids[1] || u.Input.City != "Oslo" || u.Result != "12:00 in Oslo" || u.Size != 13 || u.IsError || u.Took == nil {
+		t.Errorf("%+v", u)
+	}
+}
+
+// checkCache: what changed from turn to turn, and what that did to the cache.
+func checkCache(t *testing.T, j *job, ids []string) {
+	t.Helper()
+	var diffs []struct {
+		A, B    struct{ ID string }
+		Changes []struct{ Area, What, Old, New string }
+		Cache   struct {
+			Result string
+			Break  int
+		}
+		Appended []struct{ Role string }
+	}
+	if err := json.Unmarshal([]byte(j.must(j.trace("flows", "diff", "--json"), 0).stdout), &diffs); err != nil {
+		t.Fatal(err)
+	}
+	if len(diffs) != 2 || diffs[0].A.ID != ids[0] || diffs[0].B.ID != ids[1] || diffs[1].A.ID != ids[1] || diffs[1].B.ID != ids[2] {
+		t.Fatalf("%+v", diffs)
+	}
+	if d := diffs[0]; d.Cache.Result != "hit" || d.Cache.Break != -1 || len(d.Appended) != 2 || d.Appended[0].Role != "assistant" {
+		t.Errorf("%+v", d)
+	}
+	d := diffs[1]
+	if d.Cache.Result != "miss" || d.Cache.Break < 0 || d.Cache.Break >= len(d.Changes) || len(d.Appended) != 2 {
+		t.Fatalf("%+v", d)
+	}
+	if c := d.Changes[d.Cache.Break]; c.Area != "system" || c.What != "changed" || c.Old != "Today is Monday." || c.New != "Today is Tuesday." {
+		t.Errorf("%+v", c)
+	}
 }
 
 func callIDs(t *testing.T, j *job) (ids []string) {

@@ -95,7 +95,7 @@ func (c *comparison) print(p *printer, limit int) {
 	}
 	p.differences(c.request.Head)
 	p.differences(c.request.Body)
-	if n := len(c.request.Skipped); n > 0 {
+	if n := len(c.request.Skipped); n > 0 && c.diff == nil {
 		text := fmt.Sprintf("  not compared, as it changes from request to request: %s", shortList(c.request.Skipped))
 		p.line("%s", p.w.paint(faint, p.w.fit(w1(p.w, text))))
 	}
@@ -133,7 +133,7 @@ func (p *printer) callDiff(c *comparison, limit int) {
 	if marks > 0 {
 		p.line("  %s", p.w.paint(faint, count(int64(marks), "cache mark")+" set, moved or taken off"))
 	}
-	if d.Shared > 0 {
+	if d.Shared > 0 && !c.same() {
 		p.line("  %s", p.w.paint(faint, "= "+count(int64(d.Shared), "message")+" as before"))
 	}
 	for i := range d.Appended {
