@@ -26,7 +26,7 @@ func Clear(path string, ids []int64) (before, after int64, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
-	if s.State == stateRunning {
+	if s.State == stateRunning || isRunning(path, 0, 0) {
 		return 0, 0, fmt.Errorf("session %s: %w", path, ErrRunning)
 	}
 	before = sizeOf(path)

@@ -1,9 +1,13 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"path/filepath"
+
+	"golang.org/x/sys/unix"
 
 	"trace/flow"
 )
@@ -21,7 +25,8 @@ const foreignConns = 1 << 40
 // numbers within its transaction, so two writers do not disturb each other. Of
 // a session that holds secrets o.Redact is not used. conn is the number of a
 // connection that nobody else records. Finish ends the recording and leaves the
-// session's own end as it was.
+// session's own end as it was. Meanwhile the session counts as being written,
+// so that nobody clears what this counts on.
 func Reopen(path string, o Options) (s *Store, conn int64, err error) {
 	path, err = filepath.Abs(path)
 	if err != nil {
@@ -37,6 +42,16 @@ func Reopen(path string, o Options) (s *Store, conn int64, err error) {
 	if session.Secrets {
 		o.Redact = nil
 	}
+	lock, err := lockRunning(path)
+	if err != nil && !errors.Is(err, unix.EWOULDBLOCK) {
+		return nil, 0, fileError(path, err)
+	}
+	defer func() {
+		if err != nil && lock != nil {
+			os.Remove(lock.Name())
+			lock.Close()
+		}
+	}()
 	w, err := joinWriter(path, session, o)
 	if err != nil {
 		return nil, 0, fileError(path, err)
@@ -49,7 +64,7 @@ func Reopen(path string, o Options) (s *Store, conn int64, err error) {
 	if limit <= 0 {
 		limit = defaultQueue
 	}
-	s = &Store{path: path, session: session, writer: w, queue: newQueue(limit), done: make(chan struct{}), joined: true}
+	s = &Store{path: path, session: session, writer: w, queue: newQueue(limit), done: make(chan struct{}), joined: true, lock: lock}
 	go s.run()
 	return s, conn, nil
 }

@@ -224,6 +224,9 @@ func (s *Store) Finish(exit int, at time.Time) (flow.Session, error) {
 		err = w.finish(exit, at)
 	}
 	session := w.summary()
+	if s.joined {
+		session.State = s.session.State
+	}
 	s.commits.Add(1)
 	s.ended.Store(true)
 	if err == nil && !s.joined {
