@@ -42,6 +42,7 @@ var dumpFormats = []dumpFormat{
 	{name: "curl", make: func(w io.Writer, _ *dumpOptions, tty bool) export.Writer { return &export.Curl{W: w, Terminal: tty} }},
 	{name: "python", make: func(w io.Writer, _ *dumpOptions, _ bool) export.Writer { return &export.Python{W: w} }},
 	{name: "node", make: func(w io.Writer, _ *dumpOptions, _ bool) export.Writer { return &export.Node{W: w} }},
+	{name: "mitmproxy", binary: true, make: func(w io.Writer, _ *dumpOptions, _ bool) export.Writer { return &export.Mitmproxy{W: w} }},
 	{name: "request-json", dir: true, make: func(w io.Writer, o *dumpOptions, _ bool) export.Writer {
 		return &export.RequestJSON{Create: (&numberedFiles{dir: o.dir, w: w}).create}
 	}},
