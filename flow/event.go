@@ -156,6 +156,7 @@ func equalFold(a, b string) bool {
 type Ended struct {
 	Size      int64    // bytes as they passed: de-chunked, content coding kept
 	SHA256    [32]byte // of those bytes
+	Unsummed  bool     // SHA256 is not known: those bytes were not seen (imported)
 	Encoding  string   // the Content-Encoding that was undone, "" if none
 	Decoded   int64    // bytes after decoding, as far as they were decoded
 	Kept      int64    // decoded bytes handed over in Body and StreamEvent

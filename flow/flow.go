@@ -34,6 +34,7 @@ const (
 	SourceProxy     Source = "proxy"     // the explicit HTTP or SOCKS proxy
 	SourceWireGuard Source = "wireguard" // a WireGuard peer of trace serve
 	SourceReplay    Source = "replay"    // sent by trace itself
+	SourceImport    Source = "import"    // read from a file of another tool
 )
 
 // Side names one of the two ends of a connection, as the child sees them.

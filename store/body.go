@@ -204,5 +204,5 @@ func (w *writer) bodyEnd(l *live, e *flow.Event) {
 	l.x.Redacted += n
 	ended.Truncated = ended.Truncated || l.lost
 	p.Body = &ended
-	p.Withheld = l.changed[e.Side] > 0
+	p.Withheld = l.changed[e.Side] > 0 || ended.Unsummed
 }
