@@ -44,6 +44,7 @@ var mayImport = map[string][]string{
 	"store":          {"flow", "redact"},
 	"llm":            {"flow"},
 	"export":         {"flow", "llm", "redact"},
+	"importer":       {"flow", "wire"},
 	"replay":         {"flow"},
 	"doctor":         {"netns"},
 	"cmd/trace":      {"*"},

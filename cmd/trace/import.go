@@ -135,7 +135,7 @@ func (o *importOptions) report(name string, s flow.Session, n int, bad *badEntri
 		case readErr != nil:
 			return exitError{1, fmt.Errorf("%s: %s", from, printable(readErr.Error()))}
 		}
-		return exitError{1, fmt.Errorf("%s: none of its %s could be read", from, count(int64(bad.n), "entry", "entries"))}
+		return exitError{1, fmt.Errorf("%s: none of its %s could be read", from, bad.count())}
 	}
 	fmt.Fprintln(stdout, s.ID)
 	fmt.Fprintf(stderr, "trace: session %s: %s from %s; %s\n", s.ID, count(int64(n), "flow"), from, printable(s.File))
@@ -143,7 +143,7 @@ func (o *importOptions) report(name string, s flow.Session, n int, bad *badEntri
 	case readErr != nil:
 		return exitError{1, fmt.Errorf("%s: the rest could not be read: %s", from, printable(readErr.Error()))}
 	case bad.n > 0:
-		return exitError{1, fmt.Errorf("%s: %s could not be read", from, count(int64(bad.n), "entry", "entries"))}
+		return exitError{1, fmt.Errorf("%s: %s could not be read", from, bad.count())}
 	}
 	return nil
 }
@@ -161,6 +161,14 @@ func (b *badEntries) add(e importer.Bad) {
 	if b.n++; b.n <= maxNamed {
 		fmt.Fprintf(b.stderr, "trace: %s: %s\n", e.Where, printable(e.Err.Error()))
 	}
+}
+
+// count is their number in words.
+func (b *badEntries) count() string {
+	if b.n == 1 {
+		return "1 entry"
+	}
+	return fmt.Sprintf("%d entries", b.n)
 }
 
 // rest counts those that were not named.
