@@ -166,7 +166,7 @@ func (l *log) connClose(h logHead, at time.Time, text []byte) error {
 		return err
 	}
 	if c := l.s.conns[h.ConnID]; c != nil {
-		c.ended, c.facts.Sent, c.facts.Received = at, v.Sent, v.Received
+		c.ended, c.bytes = at, &[2]int64{v.Sent, v.Received}
 		if v.TLS != nil {
 			v.TLS.fill(&c.facts)
 		}

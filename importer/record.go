@@ -67,6 +67,7 @@ type conn struct {
 	flows int64
 	last  time.Time // of its flows
 	ended time.Time // as the file says
+	bytes *[2]int64 // likewise: sent and received
 }
 
 // A sink makes events of records.
@@ -175,6 +176,9 @@ func (s *sink) end(c *conn) {
 	f := c.facts
 	if f.Ended = c.ended; f.Ended.IsZero() {
 		f.Ended = later(c.last, f.Started)
+	}
+	if c.bytes != nil {
+		f.Sent, f.Received = c.bytes[flow.Client], c.bytes[flow.Server]
 	}
 	s.emit(flow.Event{Kind: flow.ConnEnd, Conn: f.ID, At: f.Ended, Facts: &f})
 }
