@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"strconv"
-	"strings"
 	"unicode/utf8"
 )
 
@@ -21,7 +20,7 @@ func parseJSON(p []byte) (raw json.RawMessage, cut bool) {
 	if !utf8.Valid(p) {
 		p = bytes.ToValidUTF8(p, []byte("\ufffd"))
 	}
-	if json.Valid(p) {
+	if valid(p) {
 		return p, false
 	}
 	return mend(p), true
@@ -97,14 +96,11 @@ func text(raw json.RawMessage) string {
 	if len(raw) < 2 || raw[0] != '"' {
 		return ""
 	}
-	if in := raw[1 : len(raw)-1]; bytes.IndexByte(in, '\\') < 0 {
+	in := raw[1 : len(raw)-1]
+	if bytes.IndexByte(in, '\\') < 0 {
 		return string(in)
 	}
-	var s string
-	if json.Unmarshal(raw, &s) != nil {
-		return ""
-	}
-	return s
+	return unquote(in)
 }
 
 // integer returns the whole number that raw is: 0 if it is none. Numbers in
@@ -264,7 +260,7 @@ func skip(p []byte, i int) int {
 			i++
 			continue
 		default:
-			for i < len(p) && !strings.ContainsRune(",:]}[{\" \n\t\r", rune(p[i])) {
+			for i < len(p) && !delimiter(p[i]) {
 				i++
 			}
 		}

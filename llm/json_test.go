@@ -52,6 +52,21 @@ func TestCutJSONKeepsWhatIsThere(t *testing.T) {
 	}
 }
 
+func TestDeepJSON(t *testing.T) {
+	for _, n := range []int{1, maxDepth - 1, maxDepth, maxDepth + 1, 1 << 20} {
+		for _, pair := range []string{"[]", "{}"} {
+			p := strings.Repeat(strings.Replace(pair[:1], "{", `{"a":`, 1), n)
+			p = strings.TrimSuffix(p, `"a":`) + strings.Repeat(pair[1:], n)
+			if valid([]byte(p)) != json.Valid([]byte(p)) {
+				t.Errorf("%d times %s: %v", n, pair, valid([]byte(p)))
+			}
+			if raw, _ := parseJSON([]byte(p)); raw != nil && !json.Valid(raw) {
+				t.Errorf("%d times %s: mended to no JSON", n, pair)
+			}
+		}
+	}
+}
+
 func TestNumbers(t *testing.T) {
 	for in, want := range map[string]int64{`12`: 12, `"12"`: 12, `1e3`: 1000, `-4`: -4, `9007199254740993`: 9007199254740993, `1e300`: 0, `null`: 0, `{}`: 0, `"x"`: 0} {
 		if got := integer(json.RawMessage(in)); got != want {
@@ -63,8 +78,17 @@ func TestNumbers(t *testing.T) {
 func FuzzJSON(f *testing.F) {
 	f.Add([]byte(`{"a":[1,{"b":"c\u0041"}],"d":null}`))
 	f.Add([]byte(`{"a":"x`))
+	f.Add([]byte(`"\ud83d\ude00 \ud83d \ude00 \u00e9\n\/\b\f\t\r\"\\ \ud83d\ud83d\ude00"`))
+	f.Add([]byte(`[1e5, -0.5E+3, tru, 01, "\x", nul]`))
 	f.Fuzz(func(t *testing.T, p []byte) {
+		if valid(p) != json.Valid(p) {
+			t.Fatalf("valid says %v of %q", valid(p), p)
+		}
 		raw, _ := parseJSON(p)
+		var s string
+		if kind(raw) == '"' && json.Unmarshal(raw, &s) == nil && s != text(raw) {
+			t.Fatalf("%s is %q, not %q", raw, s, text(raw))
+		}
 		if raw != nil && !json.Valid(raw) {
 			t.Fatalf("not valid: %q", raw)
 		}
