@@ -186,3 +186,18 @@ func TestPrices(t *testing.T) {
 		}
 	}
 }
+
+// TestExampleOfPrices: the file that the documentation begins with is one, and
+// says that it is no price list.
+func TestExampleOfPrices(t *testing.T) {
+	l, err := loadPrices("../../docs/prices.example.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(l.Source, "PLACEHOLDER") || len(l.Models) == 0 {
+		t.Errorf("%+v", l)
+	}
+	if _, err := loadPrices("no/such/file"); err == nil {
+		t.Error("no error for a file that is not there")
+	}
+}
