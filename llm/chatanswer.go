@@ -271,39 +271,43 @@ func (ch *chatChoice) reason(delta object) {
 
 // A chatDetail is one of OpenRouter's reasoning_details.
 type chatDetail struct {
-	o    object
-	kind string
-	text strings.Builder
+	index string // as sent
+	field string // that has the text
+	kind  string
+	text  strings.Builder
+	rest  gatherer
 }
 
 func (ch *chatChoice) detail(o object, b Block) {
 	if n := len(ch.details) - 1; n >= 0 && b.Type != "reasoning.encrypted" {
-		last := ch.details[n]
-		if last.kind == b.Type && string(last.o.get("index")) == string(o.get("index")) {
-			for _, m := range o.without("text", "summary", "type") {
-				if !absent(m.Value) {
-					last.o = last.o.set(m.Name, m.Value)
-				}
-			}
-			last.text.WriteString(b.Text)
+		if last := ch.details[n]; last.kind == b.Type && last.index == string(o.get("index")) {
+			last.piece(o, b)
 			return
 		}
 	}
-	d := &chatDetail{o: o, kind: b.Type}
-	d.text.WriteString(b.Text)
+	d := &chatDetail{kind: b.Type, index: string(o.get("index"))}
+	d.piece(o, b)
 	ch.details = append(ch.details, d)
+}
+
+func (d *chatDetail) piece(o object, b Block) {
+	for _, name := range []string{"text", "summary"} {
+		if o.text(name) != "" {
+			d.field = name
+		}
+	}
+	d.rest.addAll(o, replaces)
+	d.text.WriteString(b.Text)
 }
 
 // block returns the detail as if it had come at once: who goes on with the
 // conversation has to send signatures back.
 func (d *chatDetail) block() Block {
 	s := d.text.String()
-	for _, name := range []string{"text", "summary"} {
-		if s != "" && d.o.has(name) {
-			d.o = d.o.set(name, quote(s))
-		}
+	if d.field != "" {
+		d.rest.add(d.field, quote(s), replaces)
 	}
-	return Block{Kind: Thinking, Type: d.kind, Text: s, Raw: d.o.raw()}
+	return Block{Kind: Thinking, Type: d.kind, Text: s, Raw: object(d.rest.params()).raw()}
 }
 
 // message returns what came of the choice.
@@ -364,7 +368,7 @@ func (ch *chatChoice) call(o object, place int) {
 	case call == nil:
 	case name != "" && id != "" && call.id != "" && id != call.id:
 		call = nil
-	case name != "" && !o.has("index") && id == "" && (call.object != nil || json.Valid([]byte(call.arguments.String()))):
+	case name != "" && !o.has("index") && id == "" && call.whole():
 		call = nil
 	}
 	if call == nil {
@@ -373,6 +377,15 @@ func (ch *chatChoice) call(o object, place int) {
 		ch.calls = append(ch.calls, call)
 	}
 	call.piece(o)
+}
+
+// maxWhole bounds the arguments that are looked at while they grow.
+const maxWhole = 1 << 16
+
+// whole reports whether the arguments may be all that there are.
+func (call *chatCall) whole() bool {
+	s := call.arguments.String()
+	return call.object != nil || len(s) < maxWhole && json.Valid([]byte(s))
 }
 
 // piece reads a fragment. What is repeated is told again, only arguments go on.

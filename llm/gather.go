@@ -13,7 +13,11 @@ import (
 type gatherer struct {
 	fields []*gathered
 	byName map[string]*gathered
+	deep   int // within others
 }
+
+// maxMerged bounds how deep objects are merged into each other.
+const maxMerged = 4
 
 // A gathered is one such field.
 type gathered struct {
@@ -48,7 +52,7 @@ func (g *gatherer) add(name string, raw json.RawMessage, how int) {
 		g.fields = append(g.fields, f)
 	}
 	k := kind(raw)
-	f.joins = k == '[' && how >= extends || k == '{' && how >= extends || k == '"' && how == appends
+	f.joins = k == '[' && how >= extends || k == '{' && how >= extends && g.deep < maxMerged || k == '"' && how == appends
 	if !f.joins || f.kind != k {
 		*f = gathered{name: name, kind: k, joins: f.joins}
 	}
@@ -67,6 +71,7 @@ func (g *gatherer) add(name string, raw json.RawMessage, how int) {
 	case '"':
 		f.text.WriteString(text(raw))
 	case '{':
+		f.inner.deep = g.deep + 1
 		for _, m := range members(raw) {
 			f.inner.add(m.Name, m.Value, extends)
 		}
@@ -75,8 +80,10 @@ func (g *gatherer) add(name string, raw json.RawMessage, how int) {
 
 // addAll takes the members of o but those that were read.
 func (g *gatherer) addAll(o object, how int, read ...string) {
-	for _, m := range o.without(read...) {
-		g.add(m.Name, m.Value, how)
+	for _, m := range o {
+		if !contains(read, m.Name) {
+			g.add(m.Name, m.Value, how)
+		}
 	}
 }
 

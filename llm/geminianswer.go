@@ -172,7 +172,8 @@ func (s *geminiStream) candidate(o object, index int, at time.Time) {
 
 // A geminiPiece is a part, with the text of those that go on with it.
 type geminiPiece struct {
-	o       object
+	o       gatherer
+	raw     json.RawMessage // of one that came whole
 	text    strings.Builder
 	merges  bool // more text may follow
 	thought bool
@@ -187,29 +188,26 @@ func (k *candidate) part(raw json.RawMessage) {
 	if kind(o.get("text")) == '"' && !geminiPayload(o) {
 		thought, signed := o.truth("thought"), !absent(o.both("thoughtSignature"))
 		if n < 0 || !k.parts[n].merges || k.parts[n].thought != thought {
-			k.parts = append(k.parts, &geminiPiece{o: append(object(nil), o...), thought: thought})
+			k.parts = append(k.parts, &geminiPiece{thought: thought})
 			n++
 		}
 		p := k.parts[n]
 		p.text.WriteString(o.text("text"))
-		for _, m := range o.without("text") {
-			p.o = p.o.set(m.Name, m.Value)
-		}
+		p.o.addAll(o, replaces)
 		p.merges = !signed
 		return
 	}
 	f := members(o.both("functionCall"))
 	if f != nil && n >= 0 && k.parts[n].call != nil && k.parts[n].call.open {
 		k.parts[n].call.piece(f)
-		for _, m := range o.without(spelled("functionCall")...) {
-			k.parts[n].o = k.parts[n].o.set(m.Name, m.Value)
-		}
+		k.parts[n].o.addAll(o, replaces, spelled("functionCall")...)
 		return
 	}
-	p := &geminiPiece{o: append(object(nil), o...)}
+	p := &geminiPiece{raw: raw}
 	if f.both("partialArgs") != nil || f.both("willContinue") != nil {
 		p.call = &partialCall{}
 		p.call.piece(f)
+		p.o.addAll(o, replaces)
 	}
 	k.parts = append(k.parts, p)
 }
@@ -230,14 +228,16 @@ func (p *geminiPiece) block() Block {
 	switch {
 	case p.call != nil:
 		name := "functionCall"
-		if !p.o.has(name) {
+		if p.o.byName[name] == nil {
 			name = snake(name)
 		}
-		p.o = p.o.set(name, p.call.raw())
-	case p.o.has("text"):
-		p.o = p.o.set("text", quote(p.text.String()))
+		p.o.add(name, p.call.raw(), replaces)
+	case p.raw != nil:
+		return geminiPart(p.raw)
+	default:
+		p.o.add("text", quote(p.text.String()), replaces)
 	}
-	return geminiPart(p.o.raw())
+	return geminiPart(object(p.o.params()).raw())
 }
 
 // message returns what came of the candidate. A call of a function ends with
@@ -249,7 +249,7 @@ func (k *candidate) message() Message {
 	}
 	for _, p := range k.parts {
 		b := p.block()
-		if b.Kind == Text && b.Text == "" && len(p.o) == 1 {
+		if b.Kind == Text && b.Text == "" && len(p.o.fields) == 1 {
 			continue // nothing was said, and nothing signed
 		}
 		m.Blocks = append(m.Blocks, b)

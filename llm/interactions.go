@@ -278,9 +278,7 @@ func (s *interactionStream) event(e event, status int) {
 	case "step.start", "content.start":
 		st := s.step(o)
 		for _, name := range []string{"step", "content"} {
-			for _, m := range o.object(name) {
-				st.o = st.o.set(m.Name, m.Value)
-			}
+			st.o = merged(st.o, o.object(name))
 		}
 	case "step.delta", "content.delta":
 		known = s.step(o).delta(o.object("delta"))
@@ -346,9 +344,7 @@ func (st *streamedStep) delta(d object) bool {
 		st.o = st.o.set("signature", d.get("signature"))
 	default:
 		if strings.HasSuffix(t, "_call") || strings.HasSuffix(t, "_result") { // whole, in the older form
-			for _, m := range d {
-				st.o = st.o.set(m.Name, m.Value)
-			}
+			st.o = merged(st.o, d)
 			return true
 		}
 		return false
@@ -371,7 +367,7 @@ func (st *streamedStep) raw() json.RawMessage {
 	}
 	if st.arguments.set {
 		s := st.arguments.text.String()
-		if raw, cut := parseJSON([]byte(s)); raw != nil && !cut {
+		if raw := sound(s); raw != nil {
 			o = o.set("arguments", raw)
 		} else {
 			o = o.set("arguments", quote(s))

@@ -168,11 +168,34 @@ func (b *Block) arguments(raw json.RawMessage) {
 
 // argumentText is arguments for what was put together from pieces.
 func (b *Block) argumentText(s string) {
-	if utf8.ValidString(s) && json.Valid([]byte(s)) {
-		b.Input = json.RawMessage(s)
-	} else {
+	if b.Input = sound(s); b.Input == nil {
 		b.Text = s
 	}
+}
+
+// sound returns s as JSON, nil if it is none, or nested so deep that it may not
+// stand within other JSON.
+func sound(s string) json.RawMessage {
+	if !utf8.ValidString(s) || !json.Valid([]byte(s)) {
+		return nil
+	}
+	deep, quoted := 0, false
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+		case c == '{', c == '[':
+			if deep++; deep > maxNested {
+				return nil
+			}
+		case c == '}', c == ']':
+			deep--
+		}
+	}
+	return json.RawMessage(s)
 }
 
 // openaiTools reads the tools of Chat Completions, where what a tool is stands
@@ -244,12 +267,10 @@ func openaiUsage(raw json.RawMessage) *Usage {
 
 // merged returns what an answer has beside what is read of it, without nulls.
 func merged(extra []Param, o object, read ...string) []Param {
-	for _, m := range o.without(read...) {
-		if !absent(m.Value) {
-			extra = object(extra).set(m.Name, m.Value)
-		}
-	}
-	return extra
+	var g gatherer
+	g.addAll(extra, replaces)
+	g.addAll(o, replaces, read...)
+	return g.params()
 }
 
 // nth returns the number under name, or other if there is none.

@@ -73,6 +73,9 @@ func (c *partialCall) put(o object) bool {
 			}
 			n.text.WriteString(text(m.Value))
 		case "numberValue", "number_value", "boolValue", "bool_value":
+			if k := kind(m.Value); k == '{' || k == '[' {
+				return false
+			}
 			n.kind, n.value = '0', m.Value
 		case "nullValue", "null_value":
 			n.kind, n.value = '0', json.RawMessage("null")

@@ -2,6 +2,7 @@ package llm
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"strings"
 	"time"
@@ -149,8 +150,10 @@ func appendEvent(list []event, framing string, block []byte, at time.Time) []eve
 		return list
 	}
 	e := event{name: p.Event, at: at, side: flow.Server, text: p.Data, head: p.Headers}
-	if p.Binary {
-		return append(list, e)
+	if p.Binary { // a byte of it is no UTF-8: the rest may be read all the same
+		if data, err := base64.StdEncoding.DecodeString(p.Data); err == nil {
+			e.text = strings.ToValidUTF8(string(data), "\ufffd")
+		}
 	}
 	return append(list, e.parse())
 }

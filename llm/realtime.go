@@ -55,9 +55,7 @@ func (r *realtime) client(o object) {
 }
 
 func (r *realtime) update(session object) {
-	for _, m := range session {
-		r.session = r.session.set(m.Name, m.Value)
-	}
+	r.session = merged(r.session, session)
 }
 
 func (r *realtime) server(e event) {
@@ -109,10 +107,7 @@ func (r *realtime) begin() {
 	if r.stream != nil { // never told that it was done
 		r.stream.end()
 	}
-	request := append(object(nil), r.session...)
-	for _, m := range r.asked {
-		request = request.set(m.Name, m.Value)
-	}
+	request := object(merged(r.session, r.asked))
 	c := r.in.call()
 	c.Stream, c.Asked = true, r.said
 	if c.Model = r.in.route.query.Get("model"); c.Model == "" {

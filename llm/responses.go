@@ -228,7 +228,11 @@ func output(raw json.RawMessage) []Block {
 	case '[':
 		var blocks []Block
 		for _, p := range elements(raw) {
-			blocks = append(blocks, output(p)...)
+			if kind(p) == '[' {
+				blocks = append(blocks, Block{Kind: Other, Raw: p})
+			} else {
+				blocks = append(blocks, output(p)...)
+			}
 		}
 		return blocks
 	case '{':

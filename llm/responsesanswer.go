@@ -102,9 +102,13 @@ func (c *Call) responseHead(o, request object, status int) {
 	if request.has("instructions") {
 		read = append(read, "instructions")
 	}
-	for _, m := range o.without(read...) {
-		if !absent(m.Value) && string(m.Value) != string(request.get(m.Name)) {
-			c.Extra = object(c.Extra).set(m.Name, m.Value)
+	asked := map[string]json.RawMessage{}
+	for _, m := range request {
+		asked[m.Name] = m.Value
+	}
+	for _, p := range merged(nil, o, read...) {
+		if string(p.Value) != string(asked[p.Name]) {
+			c.Extra = append(c.Extra, p)
 		}
 	}
 }
@@ -139,6 +143,7 @@ type responsesStream struct {
 	status   int // of HTTP
 	items    []*responsesItem
 	byIndex  map[int]*responsesItem
+	byID     map[string]*responsesItem
 	response object // as the last event that has one tells it
 	ended    bool
 	words    strings.Builder // spoken, outside of items
@@ -147,24 +152,25 @@ type responsesStream struct {
 }
 
 func newResponsesStream(c *Call, request object, status int) *responsesStream {
-	return &responsesStream{c: c, request: request, status: status, byIndex: map[int]*responsesItem{}}
+	return &responsesStream{c: c, request: request, status: status, byIndex: map[int]*responsesItem{}, byID: map[string]*responsesItem{}}
 }
 
 // item returns the item that an event is about, by its place in the output.
 func (s *responsesStream) item(o object) *responsesItem {
 	index := o.nth("output_index", len(s.items))
-	if id := o.text("item_id"); !o.has("output_index") && id != "" {
-		for _, it := range s.items {
-			if it.o.text("id") == id {
-				return it
-			}
-		}
+	id := o.text("item_id")
+	if id == "" {
+		id = o.object("item").text("id")
 	}
 	it := s.byIndex[index]
+	if !o.has("output_index") && s.byID[id] != nil {
+		it = s.byID[id]
+	}
 	if it == nil {
 		it = &responsesItem{index: index}
-		if id := o.get("item_id"); id != nil {
-			it.o = it.o.set("id", id)
+		if id != "" {
+			it.o = it.o.set("id", quote(id))
+			s.byID[id] = it
 		}
 		s.byIndex[index] = it
 		s.items = append(s.items, it)

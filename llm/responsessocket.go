@@ -2,6 +2,7 @@ package llm
 
 import (
 	"encoding/json"
+	"slices"
 	"time"
 
 	"trace/flow"
@@ -12,9 +13,12 @@ import (
 // event of its response ends it. Events name the response or the stream that
 // they belong to, or neither: then it is the one that runs.
 type responsesSocket struct {
-	in     *input
-	calls  []*socketCall
-	steers []event // that no response has taken up
+	in    *input
+	calls []*socketCall
+	byID  map[string]*socketCall
+	// Those that have not ended: that no event has named, and that one has.
+	waiting, running []*socketCall
+	steers           []event // that no response has taken up
 }
 
 // A socketCall is one response.
@@ -28,7 +32,7 @@ type socketCall struct {
 
 // readResponsesSocket reads the calls of a WebSocket.
 func readResponsesSocket(in *input) []*Call {
-	s := &responsesSocket{in: in}
+	s := &responsesSocket{in: in, byID: map[string]*socketCall{}}
 	for _, e := range in.messages() {
 		switch {
 		case e.data == nil:
@@ -65,15 +69,14 @@ func (s *responsesSocket) client(e event) {
 }
 
 // begin begins a call.
-func (s *responsesSocket) begin(request object, at time.Time) *socketCall {
+func (s *responsesSocket) begin(request object, at time.Time) {
 	c := s.in.call()
 	c.Asked = at
 	c.Stream = true
 	c.responsesRequest(object(request.without("type")))
 	c.codexSession(s.in)
 	sc := &socketCall{c: c, stream: newResponsesStream(c, request, 200), streamID: request.text("stream_id")}
-	s.calls = append(s.calls, sc)
-	return sc
+	s.calls, s.waiting = append(s.calls, sc), append(s.waiting, sc)
 }
 
 // server reads a message of the server.
@@ -90,7 +93,13 @@ func (s *responsesSocket) server(e event) {
 			sc.c.Error.Status = status
 		}
 	}
-	sc.ended = sc.ended || sc.stream.ended
+	if sc.ended = sc.ended || sc.stream.ended; sc.ended {
+		if i := slices.Index(s.running, sc); i >= 0 {
+			s.running = remove(s.running, i)
+		} else if i := slices.Index(s.waiting, sc); i >= 0 {
+			s.waiting = remove(s.waiting, i)
+		}
+	}
 }
 
 // note keeps a message that belongs to no response that runs.
@@ -109,35 +118,47 @@ func (s *responsesSocket) find(e event) *socketCall {
 	if id == "" {
 		id = o.text("response_id")
 	}
-	var running, waiting *socketCall
-	for i := len(s.calls) - 1; i >= 0; i-- {
-		sc := s.calls[i]
-		switch {
-		case id != "" && sc.id == id:
-			return sc
-		case sc.ended || stream != "" && sc.streamID != stream:
-		case sc.id == "":
-			waiting = sc // the oldest
-		case running == nil:
-			running = sc // the newest
-		}
+	if sc := s.byID[id]; sc != nil && id != "" {
+		return sc
 	}
+	matches := func(sc *socketCall) bool { return stream == "" || sc.streamID == stream }
+	running := len(s.running) - 1 // the newest of those
+	for running >= 0 && !matches(s.running[running]) {
+		running--
+	}
+	if running >= 0 && o.text("type") != "response.created" && id == "" {
+		return s.running[running]
+	}
+	waiting := slices.IndexFunc(s.waiting, matches) // the oldest
 	switch {
-	case o.text("type") == "response.created" || id != "" && running == nil:
-		if waiting == nil {
-			waiting = s.unasked(e)
+	case o.text("type") == "response.created" || id != "" && running < 0:
+		if waiting < 0 {
+			s.unasked(e)
+			waiting = len(s.waiting) - 1
 		}
-		waiting.id = id
-		return waiting
-	case running != nil:
-		return running
+		sc := s.waiting[waiting]
+		s.waiting, s.running = remove(s.waiting, waiting), append(s.running, sc)
+		sc.id, s.byID[id] = id, sc
+		return sc
+	case running >= 0:
+		return s.running[running]
+	case waiting >= 0:
+		return s.waiting[waiting]
 	}
-	return waiting
+	return nil
+}
+
+// remove takes an element out, at little cost where it is the first.
+func remove(list []*socketCall, i int) []*socketCall {
+	if i == 0 {
+		return list[1:]
+	}
+	return slices.Delete(list, i, i+1)
 }
 
 // unasked begins a call for a response that no response.create asked for: one
 // that was steered goes on under a new id.
-func (s *responsesSocket) unasked(e event) *socketCall {
+func (s *responsesSocket) unasked(e event) {
 	request, at := object{}, e.at
 	if len(s.steers) > 0 {
 		request, at = object(s.steers[0].data.without("type")), s.steers[0].at
@@ -146,9 +167,8 @@ func (s *responsesSocket) unasked(e event) *socketCall {
 	if n := len(s.calls); n > 0 && !request.has("model") {
 		request = append(request, Param{"model", quote(s.calls[n-1].c.Model)})
 	}
-	sc := s.begin(request, at)
-	sc.streamID = e.data.text("stream_id")
-	return sc
+	s.begin(request, at)
+	s.calls[len(s.calls)-1].streamID = e.data.text("stream_id")
 }
 
 // steer gives what was said in the middle to the call that it was said to.
@@ -157,10 +177,8 @@ func (s *responsesSocket) steer(o object) {
 		return
 	}
 	to := s.calls[len(s.calls)-1]
-	for _, sc := range s.calls {
-		if sc.id != "" && sc.id == o.text("previous_response_id") {
-			to = sc
-		}
+	if sc := s.byID[o.text("previous_response_id")]; sc != nil {
+		to = sc
 	}
 	list := elements(o.get("input"))
 	if list == nil {
