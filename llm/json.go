@@ -206,6 +206,9 @@ func (o object) raw() json.RawMessage {
 			b = append(b, ',')
 		}
 		b = append(append(b, quote(m.Name)...), ':')
+		if len(m.Value) == 0 { // it was never told
+			b = append(b, "null"...)
+		}
 		b = append(b, m.Value...)
 	}
 	return append(b, '}')
@@ -217,6 +220,9 @@ func array(list []json.RawMessage) json.RawMessage {
 	for i, raw := range list {
 		if i > 0 {
 			b = append(b, ',')
+		}
+		if len(raw) == 0 {
+			b = append(b, "null"...)
 		}
 		b = append(b, raw...)
 	}
