@@ -28,7 +28,7 @@ PLAIN := ./flow ./wire ./redact ./export ./store ./e2e
 test: build lint
 	@$(if $(RACE),,echo 'no C compiler found: tests run without the race detector')
 	@mkdir -p bin && $(GO) build -o bin/testreport ./cmd/testreport
-	@set -x; { $(GO) test $(RACE) -short -json -timeout 15m $$($(GO) list ./... | grep -Ev '/(flow|wire|redact|export|e2e)$$'); \
+	@set -x; { $(GO) test $(RACE) -short -json -timeout 15m $$($(GO) list ./... ahead/... | grep -Ev '/(flow|wire|redact|export|e2e)$$'); \
 	$(GO) test -json -timeout 20m $(PLAIN); } 2>&1 | bin/testreport
 
 lint:

@@ -67,11 +67,11 @@ func (h *helper) serve(r Request) {
 		err = fmt.Errorf("request %q: %w", r.Op, unix.ENOSYS)
 	}
 	if err != nil {
-		h.reply(Reply{ID: r.ID, Fault: newFault(err)})
+		h.reply(&Reply{ID: r.ID, Fault: newFault(err)})
 	}
 }
 
-func (h *helper) reply(r Reply, fds ...int) error {
+func (h *helper) reply(r *Reply, fds ...int) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return Send(h.control, r, fds...)
@@ -83,7 +83,7 @@ func (h *helper) hand(id uint64, fd int, err error) error {
 		return err
 	}
 	defer unix.Close(fd)
-	return h.reply(Reply{ID: id}, fd)
+	return h.reply(&Reply{ID: id}, fd)
 }
 
 func (h *helper) listen(r Request) error {

@@ -31,7 +31,7 @@ const (
 
 func runInit(control int) int {
 	b := &builder{control: control, device: -1}
-	if _, err := receivePayload(control, &b.setup); err != nil {
+	if _, err := Receive(control, &b.setup, 0, 0); err != nil {
 		return b.fail("init", err)
 	}
 	steps := []struct {
@@ -47,7 +47,7 @@ func runInit(control int) int {
 		if err := s.run(); err != nil {
 			return b.fail(s.name, err)
 		}
-		if err := Send(control, Report{Step: s.name, Took: time.Since(began)}); err != nil {
+		if err := Send(control, &Report{Step: s.name, Took: time.Since(began)}); err != nil {
 			return ExitStage // the parent is gone
 		}
 	}
@@ -73,7 +73,7 @@ func (b *builder) present() (err error) {
 	b.ready.UserNS = NamespaceID("thread-self", "user")
 	b.makeSpares()
 	fds := append([]int{b.device, b.helper[0]}, b.out...)
-	if err := Send(b.control, Report{Step: "ready", Notes: b.notes, Ready: &b.ready}, fds...); err != nil {
+	if err := Send(b.control, &Report{Step: "ready", Notes: b.notes, Ready: &b.ready}, fds...); err != nil {
 		return err
 	}
 	CloseAll(fds[1:]) // or the helper would never see the end of its socket
@@ -95,7 +95,7 @@ func (b *builder) makeSpares() {
 }
 
 func (b *builder) fail(step string, err error) int {
-	Send(b.control, Report{Step: step, Fault: newFault(err), Notes: b.notes})
+	Send(b.control, &Report{Step: step, Fault: newFault(err), Notes: b.notes})
 	return ExitStage
 }
 
@@ -113,7 +113,7 @@ func (b *builder) forkHelper() error {
 	if err != nil {
 		return fmt.Errorf("fork: %w", err)
 	}
-	return Send(b.control, Report{Step: "helper", Took: time.Since(began), PID: pid})
+	return Send(b.control, &Report{Step: "helper", Took: time.Since(began), PID: pid})
 }
 
 // serve answers requests beside the helper, which is still starting, until the parent says go or ends. No request is left

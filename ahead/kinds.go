@@ -21,7 +21,7 @@ const (
 // Ethernet header of 14 bytes lies between the two, and a frame written must carry ChildMAC as its destination or the kernel
 // takes it for somebody else's. Reads need room for 65535 bytes and the headers.
 type Device struct {
-	File     *os.File   `json:"-"`
+	File     *os.File
 	Kind     DeviceKind // TUN or Veth
 	Name     string     // of the child's interface
 	MTU      int

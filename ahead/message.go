@@ -2,7 +2,6 @@ package ahead
 
 import (
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -56,7 +55,7 @@ func (p Prefix) family() byte {
 
 // Command is the parent's last message to init.
 type Command struct {
-	Path    []byte // these four hold any bytes: JSON strings would not
+	Path    []byte
 	Args    [][]byte
 	Env     [][]byte
 	Dir     []byte
@@ -156,11 +155,8 @@ func IsErrno(err error, errno ...syscall.Errno) bool {
 }
 
 // Send writes one packet. The socket is either end's raw descriptor.
-func Send(fd int, v any, fds ...int) error {
-	p, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
+func Send(fd int, m Message, fds ...int) error {
+	p := Encode(m)
 	if len(p) > MaxMessage {
 		return fmt.Errorf("message of %d bytes: %w", len(p), unix.EMSGSIZE)
 	}
@@ -176,9 +172,9 @@ func Send(fd int, v any, fds ...int) error {
 	}
 }
 
-// Receive reads one packet into v (with the flags of recvmsg(2)) and returns the descriptors beside it, of which there may be up to
+// Receive reads one packet into m (with the flags of recvmsg(2)) and returns the descriptors beside it, of which there may be up to
 // max. The end of the stream is unix.EPIPE.
-func Receive(fd int, v any, max, flags int) ([]int, error) {
+func Receive(fd int, m Message, max, flags int) ([]int, error) {
 	p := make([]byte, MaxMessage)
 	oob := make([]byte, unix.CmsgSpace(4*MaxFDs))
 	for {
@@ -189,12 +185,12 @@ func Receive(fd int, v any, max, flags int) ([]int, error) {
 		if err != nil {
 			return nil, os.NewSyscallError("recvmsg", err)
 		}
-		return Open(p[:n], oob[:oobn], got, v, max)
+		return Open(p[:n], oob[:oobn], got, m, max)
 	}
 }
 
-// Open reads what one recvmsg brought, with these flags: a message into v, and the descriptors beside it.
-func Open(p, oob []byte, flags int, v any, max int) ([]int, error) {
+// Open reads what one recvmsg brought, with these flags: a message into m, and the descriptors beside it.
+func Open(p, oob []byte, flags int, m Message, max int) ([]int, error) {
 	fds, err := rights(oob)
 	if err == nil {
 		switch {
@@ -205,9 +201,7 @@ func Open(p, oob []byte, flags int, v any, max int) ([]int, error) {
 		case len(fds) > max:
 			err = fmt.Errorf("message with %d descriptors, expected %d at most: %w", len(fds), max, unix.EBADMSG)
 		default:
-			if e := json.Unmarshal(p, v); e != nil {
-				err = fmt.Errorf("message not understood: %v: %w", e, unix.EBADMSG)
-			}
+			err = decode(p, m)
 		}
 	}
 	if err != nil {
@@ -242,7 +236,7 @@ func CloseAll(fds []int) {
 	}
 }
 
-// Payload is a memory file in the making: JSON of any size and raw contents.
+// Payload is a memory file in the making: a message of any size and raw contents.
 type Payload struct{ blobs [][]byte }
 
 // Blob says where contents lie in the raw part of a payload.
@@ -258,12 +252,9 @@ func (b *Payload) Add(p []byte) Blob {
 	return at
 }
 
-// File writes the payload, with v in front, into a memory file.
-func (b *Payload) File(v any) (*os.File, error) {
-	head, err := json.Marshal(v)
-	if err != nil {
-		return nil, err
-	}
+// File writes the payload, with m in front, into a memory file.
+func (b *Payload) File(m Message) (*os.File, error) {
+	head := Encode(m)
 	fd, err := unix.MemfdCreate("trace-netns", unix.MFD_CLOEXEC)
 	if err != nil {
 		return nil, os.NewSyscallError("memfd_create", err)
@@ -280,9 +271,8 @@ func (b *Payload) File(v any) (*os.File, error) {
 }
 
 // receivePayload is the other side of it. The raw part stays mapped for good: init ends soon.
-func receivePayload(fd int, v any) (raw []byte, err error) {
-	var empty struct{}
-	fds, err := Receive(fd, &empty, 1, 0)
+func receivePayload(fd int, m Message) (raw []byte, err error) {
+	fds, err := Receive(fd, empty{}, 1, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -306,5 +296,5 @@ func receivePayload(fd int, v any) (raw []byte, err error) {
 	if n > uint64(len(p)) {
 		return nil, unix.EBADMSG
 	}
-	return p[n:], json.Unmarshal(p[:n], v)
+	return p[n:], decode(p[:n], m)
 }

@@ -23,11 +23,14 @@ type Covers struct {
 // A Tree covers a directory with a changed copy of it.
 type Tree struct {
 	Target, From string
-	Added        []File            // Name and Data
-	Link         map[string]string // name → what it points to
+	Added        []File // Name and Data
+	Link         []Link // symbolic links added or replaced
 	Omit         []string
 	Required     bool
 }
+
+// A Link is a symbolic link.
+type Link struct{ Name, To string }
 
 // A File covers a file with other contents.
 type File struct {

@@ -42,8 +42,8 @@ func (m *mounter) tree(t *Tree, name string) error {
 	for _, f := range t.Added {
 		c.skip[f.Name] = true
 	}
-	for n := range t.Link {
-		c.skip[n] = true
+	for _, l := range t.Link {
+		c.skip[l.Name] = true
 	}
 	src, err := unix.Open(from, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -115,9 +115,9 @@ func (c *treeCopy) add(dst int, t *Tree) error {
 			return err
 		}
 	}
-	for name, to := range t.Link {
-		if err := unix.Symlinkat(to, dst, name); err != nil {
-			return &os.PathError{Op: "symlink", Path: name, Err: err}
+	for _, l := range t.Link {
+		if err := unix.Symlinkat(l.To, dst, l.Name); err != nil {
+			return &os.PathError{Op: "symlink", Path: l.Name, Err: err}
 		}
 	}
 	return nil

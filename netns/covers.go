@@ -50,9 +50,12 @@ type Bind struct {
 func (c *Covers) message(p *ahead.Payload) ahead.Covers {
 	m := ahead.Covers{Dir: c.Dir, Masks: c.Masks}
 	for _, t := range c.Trees {
-		tm := ahead.Tree{Target: t.Target, From: t.From, Link: t.Link, Omit: t.Omit, Required: t.Required}
+		tm := ahead.Tree{Target: t.Target, From: t.From, Omit: t.Omit, Required: t.Required}
 		for name, data := range t.Add {
 			tm.Added = append(tm.Added, ahead.File{Name: name, Data: p.Add(data)})
+		}
+		for name, to := range t.Link {
+			tm.Link = append(tm.Link, ahead.Link{Name: name, To: to})
 		}
 		m.Trees = append(m.Trees, tm)
 	}

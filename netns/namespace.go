@@ -135,7 +135,7 @@ func (n *Namespace) Go() error {
 	n.control.SetDeadline(time.Now().Add(execPatience))
 	var p ahead.Payload
 	c := ahead.Command{Path: []byte(n.config.Path), Args: toBytes(n.config.Args), Env: toBytes(n.config.Env), Dir: []byte(n.config.Dir), Ignored: ahead.IgnoredAtStart}
-	if err := send(n.control, &p, c); err != nil {
+	if err := send(n.control, &p, &c); err != nil {
 		return &StepError{"exec", n.lost(err)}
 	}
 	var r ahead.Report

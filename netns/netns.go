@@ -39,13 +39,13 @@
 // # Messages
 //
 // Parent and init speak over one SOCK_SEQPACKET pair, parent and helper over another that init makes. Every message is one
-// packet, a JSON object, with descriptors beside it (SCM_RIGHTS). What can be large goes as a sealed memory file:
-// eight bytes of length (little endian), that much JSON, and the raw contents it refers to by offset.
+// packet, coded as ahead/coder.go has it, with descriptors beside it (SCM_RIGHTS). What can be large goes as a memory file:
+// eight bytes of length (little endian), the message, and the raw contents it refers to by offset.
 //
-//	parent → init    memory file: setup   what to build in the network, at once after the clone
+//	parent → init    setup                what to build in the network, at once after the clone
 //	parent → init    memory file: covers  what to mount
 //	init → parent    report               a step that ended, well or not; not well is the last one
-//	init → parent    report               Ready set; fds: device, helper socket, then UDP and TCP of each DNS address
+//	init → parent    report               Ready set; fds: device, helper socket, UDP and TCP of each DNS address, then sockets made ahead
 //	init → parent    report               the helper's process id
 //	parent → init    memory file: command what to execute: this is "go"
 //	init → parent    report               only if the execve failed; success is the end of the stream

@@ -90,7 +90,7 @@ func (h *helperClient) write(r ahead.Request) error {
 	var sent error
 	h.conn.SetWriteDeadline(time.Now().Add(helperPatience))
 	err = raw.Write(func(fd uintptr) bool {
-		sent = ahead.Send(int(fd), r)
+		sent = ahead.Send(int(fd), &r)
 		return !isErrno(sent, unix.EAGAIN)
 	})
 	if err != nil {

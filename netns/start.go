@@ -263,8 +263,7 @@ func (n *Namespace) construct() error {
 	for _, a := range c.ListenDNS {
 		s.ListenDNS = append(s.ListenDNS, ahead.Prefix{IP: a.AsSlice(), Text: a.String()})
 	}
-	var small ahead.Payload
-	sendErr := send(n.control, &small, s)
+	_, _, sendErr := n.control.WriteMsgUnix(ahead.Encode(&s), nil, nil)
 	if sendErr == nil {
 		sendErr = n.sendCovers()
 	}
@@ -288,25 +287,25 @@ func prefix(p netip.Prefix) ahead.Prefix {
 }
 
 // send passes a payload on.
-func send(c *net.UnixConn, p *ahead.Payload, v any) error {
-	f, err := p.File(v)
+func send(c *net.UnixConn, p *ahead.Payload, m ahead.Message) error {
+	f, err := p.File(m)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	_, _, err = c.WriteMsgUnix([]byte("{}"), unix.UnixRights(int(f.Fd())), nil)
+	_, _, err = c.WriteMsgUnix(ahead.Passing(), unix.UnixRights(int(f.Fd())), nil)
 	return err
 }
 
 // receiveFrom is ahead.Receive on a connection, which obeys deadlines.
-func receiveFrom(c *net.UnixConn, v any, max int) ([]int, error) {
+func receiveFrom(c *net.UnixConn, m ahead.Message, max int) ([]int, error) {
 	p := make([]byte, ahead.MaxMessage)
 	oob := make([]byte, unix.CmsgSpace(4*ahead.MaxFDs))
 	n, oobn, flags, _, err := c.ReadMsgUnix(p, oob)
 	if err != nil {
 		return nil, err
 	}
-	return ahead.Open(p[:n], oob[:oobn], flags, v, max)
+	return ahead.Open(p[:n], oob[:oobn], flags, m, max)
 }
 
 func isErrno(err error, errno ...syscall.Errno) bool { return ahead.IsErrno(err, errno...) }
@@ -323,7 +322,7 @@ func (n *Namespace) sendCovers() error {
 	}
 	var large ahead.Payload
 	message := covers.message(&large)
-	return send(n.control, &large, message)
+	return send(n.control, &large, &message)
 }
 
 // collect reads init's reports until all stands.
