@@ -170,6 +170,9 @@ func findQuote(b []byte, i int, q byte, level int) (int, bool) {
 // field: a header field as curl -v and others print it.
 func (s *scanner) field(i int) {
 	b := s.b
+	if i == 0 || !lastOfField[b[i-1]] {
+		return
+	}
 	j := i
 	for j > 0 && i-j <= maxName && (word | dash).has(b[j-1]) {
 		j--

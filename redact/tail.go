@@ -181,16 +181,17 @@ func (c *cont) swallow(b []byte) (n int, done bool) {
 
 // Stream is text that comes in pieces and is too big to hold.
 type Stream struct {
-	r    *Redactor
-	tail tail
-	bad  bool
+	r     *Redactor
+	tail  tail
+	given int // in tail.buf: up to where it was given out by the last Write
+	bad   bool
 }
 
 // Stream returns the state for one body or direction. Nothing is known of its
 // structure: contentType only tells pictures, sound and the like, in which
 // patterns would be found by chance.
 func (r *Redactor) Stream(contentType string) *Stream {
-	mediaType, _ := splitType(contentType)
+	mediaType, _ := r.typeOf(contentType)
 	return &Stream{r: r, tail: tail{known: &r.known, scan: &r.scan, blob: isMedia(mediaType)}}
 }
 
@@ -206,14 +207,15 @@ func (s *Stream) write(p []byte, final bool) (out []byte, n int) {
 		return nil, 0
 	}
 	defer s.r.fail(func() { s.bad, out, n = true, []byte(Withheld), 1 })
+	if s.given > 0 { // only now: what was given out lies in the buffer
+		s.tail.advance(s.given)
+	}
 	spans, safe := s.tail.feed(p, false, final)
 	from := s.tail.from
 	for i := range spans {
 		spans[i].start -= from
 		spans[i].end -= from
 	}
-	// What apply returns must not lie in the buffer that advance moves.
-	out, n = apply(slices.Clone(s.tail.buf[from:safe]), spans)
-	s.tail.advance(safe)
-	return out, n
+	s.given = safe
+	return apply(s.tail.buf[from:safe], spans)
 }

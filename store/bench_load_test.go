@@ -112,3 +112,46 @@ func cpuTime() time.Duration {
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
+
+// BenchmarkBulk records bodies of 16 MB, as much as is kept of larger ones, in
+// the pieces in which they pass. cpu-ms/MB is the time of both cores.
+func BenchmarkBulk(b *testing.B) {
+	noisy, wordy := noise(1, 16<<20), make([]byte, 0, 16<<20)
+	for i := 0; len(wordy) < 16<<20; i++ {
+		wordy = fmt.Appendf(wordy, "line %d: request answer token prompt of cache turn %d and result file\n", i, i*i%1013)
+	}
+	for _, c := range []struct {
+		name, ctype string
+		body        []byte
+	}{{"noise", "application/octet-stream", noisy}, {"text", "text/plain", wordy[:16<<20]}} {
+		b.Run(c.name, func(b *testing.B) {
+			s, path := create(b, Options{Redact: redact.New([32]byte{})})
+			l := &script{s: s, conn: 1}
+			l.open()
+			flush(b, s)
+			b.SetBytes(int64(len(c.body)))
+			cpu := cpuTime()
+			for i := range b.N {
+				for j := 100; j < len(c.body); j += 4000 { // nothing is met again
+					c.body[j], c.body[j+1], c.body[j+2] = byte(i)|0x80, byte(i>>8)|0x80, byte(j)|0x80
+				}
+				l.request("GET", "/", "", nil)
+				l.response(200, c.ctype, false)
+				for p := c.body; len(p) > 0; p = p[min(len(p), 32<<10):] {
+					l.put(flow.Event{Kind: flow.Body, Side: flow.Server, Data: p[:min(len(p), 32<<10)]})
+				}
+				l.ended(flow.Server, nil, 0)
+				l.end(nil)
+			}
+			flush(b, s)
+			cpu = cpuTime() - cpu
+			fi, err := os.Stat(path)
+			if err != nil {
+				b.Fatal(err)
+			}
+			mb := float64(b.N) * float64(len(c.body)) / 1e6
+			b.ReportMetric(cpu.Seconds()*1e3/mb, "cpu-ms/MB")
+			b.ReportMetric(float64(fi.Size())/mb/1e6, "file-B/B")
+		})
+	}
+}

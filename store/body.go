@@ -65,7 +65,7 @@ func (w *writer) body(l *live, e *flow.Event) {
 	out, n := b.gate.write(e.Data)
 	l.changed[e.Side] += n
 	l.x.Redacted += n
-	b.pend = append(b.pend, out...)
+	b.pend = append(w.widen(b.pend, len(out)), out...)
 	b.touched = time.Now()
 	w.slow[l] = true
 	if len(b.pend) >= blockBody {
@@ -114,8 +114,26 @@ func (w *writer) cut(l *live, part int, last bool) {
 		b.spans, b.size = nil, 0
 	}
 	if len(b.pend) == 0 {
+		if cap(b.pend) >= blockBody {
+			w.room = b.pend
+		}
 		b.pend = nil
 	}
+}
+
+// widen returns p with room for n more bytes. A body that is longer than most
+// gets at once what a block of it takes.
+func (w *writer) widen(p []byte, n int) []byte {
+	n += len(p)
+	if n <= cap(p) || n < blockBody/8 {
+		return p
+	}
+	if w.room == nil || cap(w.room) < n {
+		w.room = make([]byte, 0, max(n, blockBody+blockBody/4))
+	}
+	q := append(w.room[:0], p...)
+	w.room = nil
+	return q
 }
 
 // segment queues s for the next transaction.
@@ -198,11 +216,13 @@ func (w *writer) bodyEnd(l *live, e *flow.Event) {
 	if p == nil || e.Ended == nil {
 		return
 	}
-	ended := *e.Ended
-	var n int
-	ended.Trailers, n = w.gate.fields(ended.Trailers, e.Side == flow.Server)
+	p.Body = e.Ended
+	trailers, n := w.gate.fields(e.Ended.Trailers, e.Side == flow.Server)
+	if n > 0 || l.lost {
+		ended := *e.Ended
+		ended.Trailers, ended.Truncated = trailers, ended.Truncated || l.lost
+		p.Body = &ended
+	}
 	l.x.Redacted += n
-	ended.Truncated = ended.Truncated || l.lost
-	p.Body = &ended
-	p.Withheld = l.changed[e.Side] > 0 || ended.Unsummed
+	p.Withheld = l.changed[e.Side] > 0 || e.Ended.Unsummed
 }

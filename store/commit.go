@@ -46,8 +46,10 @@ func (o *ops) empty() bool {
 	return len(o.conns)+len(o.flows)+len(o.segments)+len(o.tails)+len(o.drops)+len(o.notes)+len(o.annotated) == 0
 }
 
-// settle empties o after its commit.
-func (o *ops) settle() {
+// settle empties o after its commit and returns the flows that it had, valid
+// until the next is added.
+func (o *ops) settle() []*live {
+	flows := o.flows
 	for _, l := range o.flows {
 		l.dirty = false
 	}
@@ -55,7 +57,6 @@ func (o *ops) settle() {
 		c.dirty = false
 	}
 	clear(o.conns)
-	clear(o.flows)
 	clear(o.segments)
 	clear(o.tails)
 	clear(o.drops)
@@ -64,6 +65,7 @@ func (o *ops) settle() {
 	if cap(o.tails) > 1<<14 {
 		o.tails = nil
 	}
+	return flows
 }
 
 // transact writes everything that waits in one transaction. If it fails,
@@ -95,7 +97,7 @@ func (w *writer) transact() error {
 	}
 	w.base = w.chunks.next
 	w.chunks.sealed = nil
-	w.ops.settle()
+	w.retire(w.ops.settle())
 	w.lost = lost{}
 	return nil
 }

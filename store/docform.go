@@ -223,7 +223,7 @@ func (c *docCoder) string(s *string) {
 
 func (c *docCoder) writeString(s string) {
 	n := uint64(len(s)) << saidBits // saidBytes
-	if i, ok := docIndex[s]; ok {
+	if i, ok := wordIndex(s); ok {
 		n = i<<saidBits | saidWord
 	} else if i := c.before(s); i >= 0 {
 		n = uint64(i)<<saidBits | saidAgain

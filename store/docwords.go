@@ -38,6 +38,23 @@ var docWords = []string{
 // docIndex is where a word stands in docWords.
 var docIndex = indexWords()
 
+// longestWord is the length of the longest of docWords.
+var longestWord = func() (n int) {
+	for _, w := range docWords {
+		n = max(n, len(w))
+	}
+	return n
+}()
+
+// wordIndex is where s stands in docWords.
+func wordIndex(s string) (i uint64, ok bool) {
+	if len(s) > longestWord {
+		return 0, false
+	}
+	i, ok = docIndex[s]
+	return i, ok
+}
+
 func indexWords() map[string]uint64 {
 	m := make(map[string]uint64, len(docWords))
 	for i, w := range docWords {

@@ -39,6 +39,7 @@ type live struct {
 	opaque   [2]*streamGate
 	messages pieceLog
 	reason   string // why it is not decoded
+	parts    [2]flow.Part
 }
 
 // apply folds one event into the state.
@@ -148,12 +149,40 @@ func startOf(c *flow.Conn, at time.Time) time.Time {
 }
 
 func (w *writer) newFlow(c *connState, ordinal int64, kind string, at time.Time) *live {
-	l := &live{conn: c}
+	l := w.spareLive()
+	l.conn = c
 	l.x = flow.Exchange{Session: w.session.ID, Kind: kind, State: flow.StateOpen, Started: at, Ordinal: ordinal}
 	c.flows++
 	c.open[ordinal] = l
 	w.touch(l)
 	return l
+}
+
+// maxSpare bounds how many flows that are over are kept to be used again.
+const maxSpare = 128
+
+// spareLive returns an empty live. It is large, and there is one to each
+// exchange.
+func (w *writer) spareLive() *live {
+	n := len(w.spare)
+	if n == 0 {
+		return new(live)
+	}
+	l := w.spare[n-1]
+	w.spare = w.spare[:n-1]
+	return l
+}
+
+// retire takes back the flows that a transaction has written and that are over:
+// nothing refers to them any more.
+func (w *writer) retire(flows []*live) {
+	for _, l := range flows {
+		if l.x.State != flow.StateOpen && len(w.spare) < maxSpare {
+			*l = live{}
+			w.spare = append(w.spare, l)
+		}
+	}
+	clear(flows)
 }
 
 // open begins a flow.
@@ -191,7 +220,12 @@ func (w *writer) open(e *flow.Event) {
 func (w *writer) part(l *live, h *flow.Head, response bool) *flow.Part {
 	h, n := w.gate.head(h, response)
 	l.x.Redacted += n
-	return &flow.Part{Head: h, ContentType: h.Get("Content-Type")}
+	p := &l.parts[flow.Client]
+	if response {
+		p = &l.parts[flow.Server]
+	}
+	*p = flow.Part{Head: h, ContentType: h.Get("Content-Type")}
+	return p
 }
 
 // proceed folds an event of an open flow into it.

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -85,6 +86,7 @@ type chunks struct {
 	enc      *zstd.Encoder
 	sealed   []*pack // not committed yet
 	buf      []byte  // raw bytes of the pack being built
+	squeezed []byte  // room to compress it
 	open     pack
 }
 
@@ -164,7 +166,8 @@ func (c *chunks) seal() {
 	}
 	p := c.open
 	p.raw = len(c.buf)
-	p.data = c.enc.EncodeAll(c.buf, make([]byte, 0, len(c.buf)/3+64))
+	c.squeezed = c.enc.EncodeAll(c.buf, c.squeezed[:0])
+	p.data = bytes.Clone(c.squeezed)
 	c.sealed = append(c.sealed, &p)
 	c.open, c.buf = pack{}, c.buf[:0]
 }
