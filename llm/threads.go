@@ -1,6 +1,9 @@
 package llm
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // A Ref names a call: the flow that it was read from, and its index among those
 // that Read made of the flow.
@@ -57,8 +60,8 @@ type Link struct {
 
 // Threads joins the calls of a run to conversations, from what their bodies say
 // (Previous, Session) and from their content. Calls are added in the order in
-// which they started; the work grows with what is added, not with its square,
-// and what is kept are digests. The zero value is ready. Not safe for
+// which they started or in which they ended; the work grows with what is added,
+// not with its square, and what is kept are digests. The zero value is ready. Not safe for
 // concurrent use.
 type Threads struct {
 	turns []turn
@@ -86,9 +89,10 @@ type turn struct {
 	process string
 	system  digest
 	from    digest // what the chain begins with
-	whole   chain  // of request and answer
-	request int    // blocks of whole that are the request
-	failed  bool   // no answer, or not all of it
+	trail   *trail
+	length  int  // blocks of the trail that are request and answer
+	request int  // those that are the request
+	failed  bool // no answer, or not all of it
 	tools   bool
 	same    int32 // an earlier call with the same request; -1 if there is none
 	calls   int32 // of its conversation so far; counted at the first
@@ -102,7 +106,32 @@ func (u *turn) end() digest {
 	if u.request == 0 {
 		return u.from
 	}
-	return u.whole[u.request-1]
+	return u.trail.chain[u.request-1]
+}
+
+// whole returns the chain of request and answer.
+func (u *turn) whole() chain { return u.trail.chain[:u.length] }
+
+// A trail is a chain that turns share which go on from each other: each is a
+// beginning of it.
+type trail struct{ chain chain }
+
+// follow makes c the chain of u: on the trail that old has, or u itself, where
+// it goes on from its end or stands there already, else on one of its own.
+func (u *turn) follow(old *trail, c chain) {
+	u.length = len(c)
+	if old != nil {
+		switch n := old.chain.common(c); n {
+		case len(c):
+			u.trail = old
+			return
+		case len(old.chain):
+			old.chain = append(old.chain, c[n:]...)
+			u.trail = old
+			return
+		}
+	}
+	u.trail = &trail{slices.Clone(c)}
 }
 
 // A spawn is a tool call that may have started a sub-agent.
@@ -142,6 +171,7 @@ func (t *Threads) Add(c Turn) Link {
 	q := query{t: t, u: &u, started: c.Started, call: c.Call}
 	q.prepare()
 	q.find()
+	u.follow(q.trail, q.whole)
 	t.turns = append(t.turns, u)
 	t.register(n)
 	t.learn(n, c.Call)
@@ -178,7 +208,7 @@ func (t *Threads) register(n int32) {
 	if u.request == 0 {
 		return
 	}
-	for _, d := range u.whole[:u.request] {
+	for _, d := range u.whole()[:u.request] {
 		t.seen[d] = n
 	}
 	if before, ok := t.asked[u.end()]; ok {
@@ -209,12 +239,13 @@ func (t *Threads) learn(n int32, c *Call) {
 	if len(answer) > 1 && c.API != Responses && c.API != Interactions {
 		answer = answer[:1] // these are choices, those follow each other
 	}
-	u.whole, _ = u.whole[:u.request:u.request].follow(u.from, answer)
-	for _, d := range u.whole[u.request:] {
+	said, _ := u.trail.chain[:u.request:u.request].follow(u.from, answer)
+	u.follow(u.trail, said)
+	for _, d := range said[u.request:] {
 		t.seen[d] = n
 	}
-	if len(u.whole) > u.request {
-		t.answered[u.whole[len(u.whole)-1]] = n
+	if len(said) > u.request {
+		t.answered[said[len(said)-1]] = n
 	}
 	u.gist.answered(answer)
 	t.listen(n, c)

@@ -3,6 +3,7 @@ package llm
 import (
 	"encoding/json"
 	"fmt"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -343,4 +344,25 @@ func longTalk(calls, messages int) []*Call {
 		list = append(list, c)
 	}
 	return list
+}
+
+// What a conversation costs is not to grow with the square of its turns.
+func TestThreadsKeepLittle(t *testing.T) {
+	calls := longTalk(500, 300)
+	var before, after runtime.MemStats
+	var th Threads
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	for i, c := range calls {
+		th.Add(Turn{Ref: Ref{Flow: int64(i + 1)}, Call: c})
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if kept := int64(after.HeapAlloc) - int64(before.HeapAlloc); kept > 1<<20 {
+		t.Errorf("%d bytes are kept of %d calls", kept, len(calls))
+	} else {
+		t.Log(kept)
+	}
+	runtime.KeepAlive(calls)
+	runtime.KeepAlive(&th)
 }

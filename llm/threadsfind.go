@@ -12,6 +12,8 @@ type query struct {
 	u       *turn
 	started time.Time
 	call    *Call
+	whole   chain  // of the request
+	trail   *trail // of the call that this one goes on from, or repeats
 	ends    []int  // blocks of the request up to the end of each message
 	model   []bool // of each block: the model said it
 	prior   int32  // the call that it names as the one before; -1 if it names none
@@ -25,14 +27,18 @@ func (q *query) prepare() {
 		q.u.from = none.text(id)
 		if p, ok := q.t.byID[id]; ok {
 			q.prior = p
-			if u := &q.t.turns[p]; len(u.whole) > 0 {
-				q.u.from = u.whole[len(u.whole)-1]
+			if u := &q.t.turns[p]; u.length > 0 {
+				q.u.from = u.trail.chain[u.length-1]
 			}
 		}
 	}
-	q.u.whole, q.ends = chain{}.follow(q.u.from, q.call.Messages)
-	q.u.request = len(q.u.whole)
-	q.model = make([]bool, 0, len(q.u.whole))
+	blocks := 0
+	for i := range q.call.Messages {
+		blocks += len(q.call.Messages[i].Blocks)
+	}
+	q.whole, q.ends = make(chain, 0, blocks).follow(q.u.from, q.call.Messages)
+	q.u.request = len(q.whole)
+	q.model = make([]bool, 0, len(q.whole))
 	for i := range q.ends {
 		for len(q.model) < q.ends[i] {
 			q.model = append(q.model, q.call.Messages[i].Role == "assistant")
@@ -63,9 +69,10 @@ func (q *query) join(p int32) {
 	if l.Session == "" {
 		l.Session = u.link.Session
 	}
-	if q.call.Previous == "" {
-		l.Shared = q.messages(q.u.whole.common(u.whole))
+	if q.call.Previous != "" {
+		return
 	}
+	l.Shared, q.trail = q.messages(q.whole.common(u.whole())), u.trail
 }
 
 // messages returns how many messages n blocks of the chain are.
@@ -80,10 +87,10 @@ func (q *query) messages(n int) int {
 // repeated returns the call whose request this one sends again because it
 // failed; -1 if there is none.
 func (q *query) repeated() int32 {
-	if q.u.request == 0 {
+	if len(q.whole) == 0 {
 		return -1
 	}
-	p, ok := q.t.asked[q.u.end()]
+	p, ok := q.t.asked[q.whole[len(q.whole)-1]]
 	for ; ok && p >= 0; p = q.t.turns[p].same {
 		u := &q.t.turns[p]
 		if u.system == q.u.system && q.related(u, true) {
@@ -104,7 +111,7 @@ func (q *query) retry(p int32) {
 	u := &q.t.turns[p]
 	session := q.u.link.Session
 	ref := q.u.link.Ref
-	q.u.link = u.link
+	q.u.link, q.trail = u.link, u.trail
 	q.u.link.Ref, q.u.link.Retry = ref, u.link.Ref
 	if session != "" {
 		q.u.link.Session = session
@@ -148,7 +155,7 @@ func (q *query) before() (p int32, edited bool) {
 // byChain finds the last call whose request, and answer if it is as it was
 // recorded, this one begins with; next is the first block after both.
 func (q *query) byChain() (p int32, next int) {
-	c := q.u.whole
+	c := q.whole
 	for i := len(c) - 1; i >= 0; i-- {
 		if p, ok := q.t.answered[c[i]]; ok {
 			return p, i + 1
@@ -214,8 +221,8 @@ func (q *query) byAnswer() int32 {
 // question: a conversation whose end was changed.
 func (q *query) byBeginning() int32 {
 	answered := slices.Index(q.model, true)
-	for i := len(q.u.whole) - 1; i >= answered && answered >= 0; i-- {
-		if p, ok := q.t.seen[q.u.whole[i]]; ok && q.related(&q.t.turns[p], true) {
+	for i := len(q.whole) - 1; i >= answered && answered >= 0; i-- {
+		if p, ok := q.t.seen[q.whole[i]]; ok && q.related(&q.t.turns[p], true) {
 			return p
 		}
 	}
