@@ -41,6 +41,9 @@ or not something differs.`,
 		if arg == "" {
 			return o.several(cmd.Context(), output(cmd), cmd.ErrOrStderr())
 		}
+		if anyGiven(cmd, append([]string{"all"}, filterFlags...)) {
+			return usageError{errors.New("an ID and flags that choose flows exclude each other")}
+		}
 		return o.one(arg, output(cmd))
 	}
 	f := cmd.Flags()
@@ -50,9 +53,6 @@ or not something differs.`,
 }
 
 func (o *compareOptions) one(arg string, w *terminal) error {
-	if o.all || !o.unfiltered() {
-		return usageError{errors.New("an ID and flags that choose flows exclude each other")}
-	}
 	r, id, err := openFlow(arg, o.session)
 	if err != nil {
 		return err
