@@ -110,7 +110,9 @@ func TestPlayAgent(t *testing.T) {
 		t.Errorf("recorded\n%s\nplayed\n%s", a, b)
 	}
 	bad := j.must(j.inspect([]string{"--play", "./rec.db"}, "curl", "-sS", "-d", "{}", "https://"+modelHost+"/v1/other", "https://unknown.test/"), 0)
-	var fault struct{ Error struct{ Type, Message, Difference string } }
+	var fault struct {
+		Error struct{ Type, Message, Difference string }
+	}
 	if err := json.NewDecoder(strings.NewReader(bad.stdout)).Decode(&fault); err != nil || fault.Error.Type != "trace_play_unmatched" || fault.Error.Difference != "path is /v1/other, recorded /v1/messages" {
 		t.Errorf("%v %s", err, bad.stdout)
 	}

@@ -200,7 +200,11 @@ func (o *replayOptions) run(cmd *cobra.Command, arg string) error {
 			err = perr
 		}
 	}
-	if err != nil {
+	var unknown x509.UnknownAuthorityError
+	switch {
+	case errors.As(err, &unknown):
+		return exitError{1, fmt.Errorf("replay of %s: %w: --upstream-ca FILE trusts its issuer", g.name, err)}
+	case err != nil:
 		return exitError{1, fmt.Errorf("replay of %s: %w", g.name, err)}
 	}
 	return nil
