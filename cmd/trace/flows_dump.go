@@ -43,6 +43,7 @@ var dumpFormats = []dumpFormat{
 	{name: "python", make: func(w io.Writer, _ *dumpOptions, _ bool) export.Writer { return &export.Python{W: w} }},
 	{name: "node", make: func(w io.Writer, _ *dumpOptions, _ bool) export.Writer { return &export.Node{W: w} }},
 	{name: "mitmproxy", binary: true, make: func(w io.Writer, _ *dumpOptions, _ bool) export.Writer { return &export.Mitmproxy{W: w} }},
+	{name: "html", make: func(w io.Writer, _ *dumpOptions, _ bool) export.Writer { return &export.HTML{W: w} }},
 	{name: "request-json", dir: true, make: func(w io.Writer, o *dumpOptions, _ bool) export.Writer {
 		return &export.RequestJSON{Create: (&numberedFiles{dir: o.dir, w: w}).create}
 	}},
@@ -202,6 +203,12 @@ func (o *dumpOptions) writeOf(ctx context.Context, d *dumper, session string, id
 	var xs []*flow.Exchange
 	for _, id := range ids {
 		xs = append(xs, &flow.Exchange{ID: id})
+	}
+	if page, ok := d.to.(*export.HTML); ok { // with the turns before and after
+		page.Only = append(page.Only, ids...)
+		if xs, err = r.Pick(store.Query{}, isCall); err != nil {
+			return err
+		}
 	}
 	return d.session(r, xs)
 }

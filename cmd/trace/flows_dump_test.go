@@ -230,3 +230,34 @@ func TestDumpPrograms(t *testing.T) {
 		}
 	}
 }
+
+// TestDumpHTML: of an ID the whole conversation, of what is no call nothing.
+func TestDumpHTML(t *testing.T) {
+	t.Setenv("XDG_STATE_HOME", t.TempDir())
+	r := record(t, "talk")
+	on := emit(r.open("api.anthropic.com", 443, nil))
+	messages := `{"role":"user","content":"Hi <b>"}`
+	for i, answer := range []string{"Hello", "Bye"} {
+		n := int64(i + 1)
+		on.request(n, "POST", "api.anthropic.com", "/v1/messages", `{"model":"m","max_tokens":9,"messages":[`+messages+`]}`)
+		on.answer(n, 200, "application/json", false)
+		content := `[{"type":"text","text":"` + answer + `"}]`
+		on.body(n, flow.Server, `{"type":"message","role":"assistant","model":"m","content":`+content+`,"stop_reason":"end_turn","usage":{"input_tokens":1,"output_tokens":2}}`)
+		on(flow.End, n, nil)
+		messages += `,{"role":"assistant","content":` + content + `},{"role":"user","content":"More"}`
+	}
+	on.request(3, "GET", "api.anthropic.com", "/", "")
+	on(flow.End, 3, nil)
+	r.flush()
+	for _, args := range [][]string{nil, {"1"}, {"2"}} {
+		got, _, code := runCLI(t, append([]string{"flows", "dump", "--format", "html"}, args...)...)
+		for text, n := range map[string]int{"Hello": 1, "Bye": 1, "More": 1, "Hi &lt;b&gt;": 3} {
+			if strings.Count(got, text) != n || code != 0 {
+				t.Errorf("%v: %q is there %d times, want %d", args, text, strings.Count(got, text), n)
+			}
+		}
+	}
+	if stdout, stderr, code := runCLI(t, "flows", "dump", "--format", "html", "--method", "GET"); code != 1 || stdout != "" || !strings.Contains(stderr, "language model") {
+		t.Errorf("no call: exit %d, %q, %q", code, stdout, stderr)
+	}
+}
