@@ -34,6 +34,7 @@ type options struct {
 	length time.Duration
 	only   string
 	skip   string
+	halt   bool
 	dir    string // for all that is written; removed at the end
 }
 
@@ -56,6 +57,7 @@ func main() {
 	flag.DurationVar(&o.length, "time", time.Second, "of one task")
 	flag.StringVar(&o.only, "only", "", "only the measures whose names match this `REGEXP`")
 	flag.StringVar(&o.skip, "without", "", "without the contenders whose names match this `REGEXP`")
+	flag.BoolVar(&o.halt, "halt", false, "let processors halt when they are idle")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -72,6 +74,7 @@ var roles = map[string]func(args []string) error{
 	"client": serveTasks,
 	"relay":  serveRelay,
 	"stamp":  stamp,
+	"spin":   spin,
 }
 
 func (o *options) run(ctx context.Context) error {
@@ -86,6 +89,13 @@ func (o *options) run(ctx context.Context) error {
 		return err
 	}
 	defer os.RemoveAll(o.dir)
+	if !o.halt {
+		stop, err := keepAwake()
+		if err != nil {
+			return err
+		}
+		defer stop()
+	}
 	b := &bench{options: o, results: map[string]*result{}}
 	if err := b.match(); err != nil {
 		return err

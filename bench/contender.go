@@ -38,6 +38,7 @@ var contenders = []*contender{
 	{name: "slirp4netns", note: "slirp4netns --mtu=65520", need: "slirp4netns", raw: true, start: startSlirp},
 	{name: "pasta", note: "pasta --config-net --mtu 65520", need: "pasta", raw: true, start: startPasta},
 	{name: "mitmproxy", note: "mitmdump as a regular proxy, writing its flows to a file", need: "mitmdump", tls: true, start: startMitmproxy},
+	{name: "mitmproxy WireGuard", note: "mitmdump --mode wireguard, its peer wireguard-go", need: "mitmdump", tls: true, start: startMitmWireguard},
 }
 
 // A running contender has a client that waits for tasks.
@@ -188,7 +189,7 @@ func (b *bench) beside(c *contender, argv ...string) (*exec.Cmd, func(), error) 
 
 // awaitPort waits until something listens.
 func awaitPort(addr string) error {
-	deadline := time.Now().Add(time.Minute)
+	deadline := time.Now().Add(startTime)
 	for {
 		conn, err := net.Dial("tcp", addr)
 		if err == nil {

@@ -16,6 +16,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"context"
+	"errors"
+	"syscall"
 	"trace/testcert"
 )
 
@@ -85,6 +88,14 @@ func serveOrigin(args []string) error {
 	server.Protocols.SetHTTP1(true)
 	server.Protocols.SetHTTP2(true)
 	go server.ServeTLS(web, "", "")
+	// Nobody has this address before startMitmWireguard gives it to loopback.
+	free := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
+		ctl := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_FREEBIND, 1) })
+		return errors.Join(ctl, err)
+	}}
+	if l, err := free.Listen(context.Background(), "tcp4", net.JoinHostPort(wgServer, strconv.Itoa(port(web)))); err == nil {
+		go server.ServeTLS(l, "", "")
+	}
 	json.NewEncoder(os.Stdout).Encode(&origin{RawPort: port(raw), TLSPort: port(web)})
 	_, err = io.Copy(io.Discard, os.Stdin)
 	return err
