@@ -377,9 +377,7 @@ func (w *writer) finish(exit int, at time.Time) error {
 	if w.failing != nil {
 		return w.failing
 	}
-	if w.rev == 0 {
-		// The log is new, so that nothing stale can stand behind what follows.
-		// oneFile syncs it before it is needed.
+	if w.blank = w.isBlank(); w.blank {
 		w.db.script("PRAGMA synchronous=OFF")
 	}
 	_, err := w.db.exec("UPDATE session SET ended=?, exit=?", micros(at), exit)
@@ -407,9 +405,16 @@ const (
 // What follows only takes two marks off the first page, without which the file
 // is read as well: no fsync is worth that.
 func (w *writer) oneFile(attached bool) {
-	w.db.script("PRAGMA busy_timeout=100; PRAGMA synchronous=NORMAL")
-	if r, err := w.db.one("PRAGMA wal_checkpoint(TRUNCATE)"); err == nil && r != nil && r.int(0) == 0 {
+	w.db.script("PRAGMA busy_timeout=100")
+	if w.blank = w.blank && !attached; !w.blank {
+		w.db.script("PRAGMA synchronous=NORMAL")
+	}
+	r, err := w.db.one("PRAGMA wal_checkpoint(TRUNCATE)")
+	if done := err == nil && r != nil && r.int(0) == 0; done {
 		w.db.script("PRAGMA synchronous=OFF")
+	} else if w.blank {
+		w.blank = false
+		w.db.script("PRAGMA synchronous=NORMAL")
 	}
 	for n := 0; !attached && n < finalTries; n++ {
 		if err := w.db.script("PRAGMA journal_mode=DELETE"); !isBusy(err) {
@@ -417,6 +422,28 @@ func (w *writer) oneFile(attached bool) {
 		}
 		time.Sleep(finalPause)
 	}
+}
+
+// isBlank tells whether nothing was recorded, by whomever. What power loss may
+// cost such a session until it has ended is as little as during its creation:
+// it is synced once, when the file is closed (syncFile).
+func (w *writer) isBlank() bool {
+	if w.rev != 0 {
+		return false
+	}
+	n, err := w.db.number("SELECT EXISTS(SELECT 1 FROM conn) OR EXISTS(SELECT 1 FROM flow) OR EXISTS(SELECT 1 FROM note)")
+	return err == nil && n == 0
+}
+
+// syncFile makes a file safe against power loss. It must not be called while
+// SQLite has the file open in this process: closing it would drop its locks.
+func syncFile(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Sync()
 }
 
 // unwrap leaves WAL mode in place of the writer, which could not while readers

@@ -54,3 +54,28 @@ func TestRemovedDuringTheRun(t *testing.T) {
 		t.Errorf("Finish: %v", err)
 	}
 }
+
+// TestFinishBlank: a run that recorded nothing leaves a sound file all the same.
+func TestFinishBlank(t *testing.T) {
+	s, path := create(t, Options{})
+	if got := finish(t, s); got.State != stateEnded {
+		t.Errorf("state %q", got.State)
+	}
+	d, err := dial(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.close()
+	r, err := d.one("PRAGMA integrity_check")
+	if err != nil || r.text(0) != "ok" {
+		t.Errorf("integrity: %v, %v", r, err)
+	}
+	if r, err = d.one("PRAGMA journal_mode"); err != nil || r.text(0) != "delete" {
+		t.Errorf("journal: %v, %v", r, err)
+	}
+	for _, side := range sidecars {
+		if _, err := os.Stat(path + side); err == nil {
+			t.Errorf("%s is left", side)
+		}
+	}
+}

@@ -79,7 +79,7 @@ const (
 // it keeps a rollback journal and returns the reason.
 func lay(d *db, path string, fill func() error) (why string, err error) {
 	// Power loss during creation costs an empty session: no fsync is worth it.
-	err = d.script(fmt.Sprintf("PRAGMA synchronous=OFF; BEGIN; PRAGMA application_id=%d; PRAGMA user_version=%d; %s",
+	err = d.script(fmt.Sprintf("PRAGMA synchronous=OFF; PRAGMA journal_mode=OFF; BEGIN; PRAGMA application_id=%d; PRAGMA user_version=%d; %s",
 		applicationID, schemaVersion, schema))
 	if err == nil {
 		err = fill()

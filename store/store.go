@@ -235,6 +235,9 @@ func (s *Store) Finish(exit int, at time.Time) (flow.Session, error) {
 	if e := w.close(); err == nil {
 		err = e
 	}
+	if s.path != "" && w.blank && s.readers.Load() == 0 {
+		syncFile(s.path) // that it is gone is told below
+	}
 	if s.shared != nil {
 		s.shared.release()
 	}

@@ -36,6 +36,7 @@ type writer struct {
 	rev   int64  // number of the last burst
 	base  int64  // chunks below it are committed
 
+	blank   bool      // nothing was recorded when the run ended
 	failing error     // why recording stands still
 	stopped time.Time // since when
 	tried   time.Time // last attempt
