@@ -6,6 +6,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -45,6 +46,7 @@ func newKeeper(t *testing.T, start func(*httptest.Server)) *keeper {
 		w.Header().Set("Content-Type", "application/json")
 		fmt.Fprintf(w, `{"answer":"new","key":%q}`, r.Header.Get("X-Api-Key"))
 	}))
+	k.Config.ErrorLog = log.New(io.Discard, "", 0)
 	start(k.Server)
 	t.Cleanup(k.Close)
 	return k
@@ -173,7 +175,7 @@ func TestReplayChanged(t *testing.T) {
 		os.RemoveAll(filepath.Dir(strings.TrimSpace(strings.TrimSuffix(kept, ")\n"))))
 	}
 	// Without the roots the server is not trusted: an error, which is recorded.
-	if _, stderr, code := runCLI(t, "flows", "replay", "1", "--header", "x-api-key: x", "--connect-to", "::"+k.Listener.Addr().String()); code != 1 || !strings.Contains(stderr, "--upstream-ca FILE") {
+	if _, stderr, code := runCLI(t, "flows", "replay", "1", "--header", "x-api-key: x", "--to", "https://example.com", "--connect-to", "::"+k.Listener.Addr().String()); code != 1 || !strings.Contains(stderr, "--upstream-ca FILE") {
 		t.Errorf("untrusted: exit %d, %s", code, stderr)
 	}
 	if got := ids(t, "--kind", "tcp"); got != "4" {
