@@ -140,6 +140,7 @@ func (c *Call) chatRequest(o object) {
 		}
 	}
 	c.leading()
+	c.Session = o.text("session_id") // of OpenRouter
 	c.Params = append(c.Params, o.without(read...)...)
 }
 

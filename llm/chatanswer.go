@@ -173,6 +173,9 @@ func (s *chatStream) chunk(e event, status int) {
 		if choice == nil {
 			continue
 		}
+		if u := choice.mark("usage"); u != nil && s.usage == nil { // of Moonshot
+			s.usage = u
+		}
 		ch := s.choice(choice.nth("index", i))
 		ch.piece(choice)
 		if c.FirstToken.IsZero() && ch.begun() {
@@ -202,7 +205,7 @@ func (ch *chatChoice) piece(choice object) {
 		ch.stop = s
 	}
 	ch.content.WriteString(choice.text("text")) // old completions
-	ch.extra.addAll(choice, extends, "index", "delta", "message", "text", "finish_reason")
+	ch.extra.addAll(choice, extends, "index", "delta", "message", "text", "finish_reason", "usage")
 	delta := choice.object("delta")
 	if delta == nil { // a server that streams the whole at once
 		delta = choice.object("message")

@@ -37,7 +37,7 @@ func matchGemini(r *route) (provider, api string) {
 	switch {
 	case strings.HasSuffix(name, "internal"): // v1internal:method
 		return "codeassist", api
-	case r.segment(3) == "publishers" || r.segment(2) == "endpoints":
+	case r.segment(4) == "publishers" || r.segment(2) == "endpoints":
 		return "vertex", api
 	case r.segment(2) != "models" && r.segment(2) != "tunedModels":
 		return "", ""

@@ -92,10 +92,10 @@ func TestNested(t *testing.T) {
 	}
 }
 
-// TestMany has what is usually few come twenty thousand times: time grows
+// TestMany has what is usually few come ten thousand times: time grows
 // with length, not with its square.
 func TestMany(t *testing.T) {
-	const n = 20_000
+	const n = 10_000
 	many := func(format string) string {
 		var b strings.Builder
 		for i := range n {

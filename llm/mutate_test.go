@@ -81,7 +81,7 @@ func TestOtherValues(t *testing.T) {
 		files := all[name]
 		for _, part := range []string{"request", "response", "messages"} {
 			whole := files[part]
-			for range 25 {
+			for range 12 {
 				n := 1 + r.IntN(4)
 				files[part] = value.ReplaceAllStringFunc(whole, func(s string) string {
 					if n > 0 && r.IntN(12) == 0 {

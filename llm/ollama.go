@@ -22,7 +22,7 @@ func matchOllama(r *route) (provider, api string) {
 }
 
 // readOllama reads a call of ollama. Others have such paths too: a request of
-// its names a model, and what it is asked.
+// its names a model, and what it is asked, and is not answered by SSE.
 func readOllama(in *input) []*Call {
 	o := in.request
 	asks := map[string][]string{OllamaChat: {"messages"}, OllamaGenerate: {"prompt", "system", "keep_alive"}, Embeddings: {"input", "prompt"}}
@@ -30,7 +30,7 @@ func readOllama(in *input) []*Call {
 	for _, name := range asks[in.api] {
 		found = found || o.has(name)
 	}
-	if !o.has("model") || !found && in.api != OllamaGenerate {
+	if !o.has("model") || !found && in.api != OllamaGenerate || in.streamed() && strings.Contains(in.detail.Response.Head.Get("Content-Type"), "event-stream") {
 		return nil
 	}
 	c := in.call()

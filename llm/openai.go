@@ -235,7 +235,7 @@ func openaiTools(raw json.RawMessage) []Tool {
 // cached is part of the input, what was reasoned part of the output.
 func openaiUsage(raw json.RawMessage) *Usage {
 	o := members(raw)
-	if o == nil {
+	if len(o) == 0 {
 		return nil
 	}
 	first := func(names ...string) int64 {
