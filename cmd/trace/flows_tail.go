@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"strings"
@@ -16,8 +18,9 @@ import (
 
 // tailOptions are the flags of `flows tail`.
 type tailOptions struct {
-	json    bool
-	session string
+	selection
+	json   bool
+	stderr io.Writer // nil: nobody reads it
 }
 
 func newFlowsTailCommand() *cobra.Command {
@@ -30,7 +33,12 @@ over. With ID (a number, SESSION/NUMBER or last) follow one flow until it is
 over: its request, its answer and each event or message as it comes.
 
 --json prints the event log, one JSON object a line, in the vocabulary of
-docs/jsonl.md.`,
+docs/jsonl.md.
+
+The flags that choose flows choose what is followed. Each --jq filter is given an
+array of one flow, when that is over; what the last one makes of it is printed as
+JSON, nothing where that is an empty array. With --json, the log of the flow is
+printed where it is not.`,
 	}
 	id := lastFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -38,11 +46,15 @@ docs/jsonl.md.`,
 		if err != nil {
 			return err
 		}
+		if arg != "" && anyGiven(cmd, filterFlags) {
+			return usageError{errors.New("an ID and flags that choose flows exclude each other")}
+		}
+		o.stderr = cmd.ErrOrStderr()
 		return o.run(cmd.Context(), arg, output(cmd))
 	}
 	f := cmd.Flags()
 	f.BoolVar(&o.json, "json", false, "print the event log as JSON lines")
-	f.StringVar(&o.session, "session", "", "follow the session with this `ID, NAME or FILE`")
+	o.register(f, "all", "limit")
 	return cmd
 }
 
@@ -91,17 +103,20 @@ func (o *tailOptions) open(arg string) (*store.Reader, int64, error) {
 }
 
 func (o *tailOptions) follow(ctx context.Context, r *store.Reader, id int64, w *terminal) error {
-	switch {
-	case o.json && w.tty:
-		return followFlowJSONL(ctx, r, escapingLines{w}, id)
-	case o.json:
-		return followFlowJSONL(ctx, r, w, id)
-	case id != 0:
+	s := &sieve{sel: &o.selection, stderr: o.stderr}
+	if s.stderr == nil {
+		s.stderr = io.Discard
+	}
+	if o.json {
+		return o.followLog(ctx, r, id, w, s)
+	}
+	if id != 0 {
 		t := &flowTail{printer: printer{w: w}}
 		return followFlow(ctx, r, id, t.change)
 	}
-	return followFlow(ctx, r, 0, func(c store.Change) error {
-		if c.Step == store.SessionNoted {
+	s.values = func(outs []any) error { return writeValues(w, outs) }
+	s.pass = func(c store.Change) error {
+		if c.Step == store.SessionNoted && len(o.filters) == 0 {
 			return tailMark(w, c.Note)
 		}
 		if c.Step != store.Done {
@@ -109,7 +124,27 @@ func (o *tailOptions) follow(ctx context.Context, r *store.Reader, id int64, w *
 		}
 		_, err := fmt.Fprintln(w, tailLine(w, c.Flow))
 		return err
-	})
+	}
+	return s.follow(ctx, r)
+}
+
+// followLog prints the event log of the flow id, or of those that s lets through
+// for 0.
+func (o *tailOptions) followLog(ctx context.Context, r *store.Reader, id int64, w *terminal, s *sieve) error {
+	var to io.Writer = w
+	if w.tty {
+		to = escapingLines{w}
+	}
+	if id != 0 || o.unfiltered() {
+		return followFlowJSONL(ctx, r, to, id)
+	}
+	log, err := newEventLog(r, to)
+	if err != nil {
+		return err
+	}
+	s.pass = func(c store.Change) error { return logChange(log, c) }
+	s.late = func(ctx context.Context, id int64) error { return followFlow(ctx, r, id, s.pass) }
+	return s.follow(ctx, r)
 }
 
 // tailMark prints a mark between the lines of flows.

@@ -20,9 +20,18 @@ func followJSONL(ctx context.Context, r *store.Reader, w io.Writer) error {
 // followFlowJSONL writes the log of one flow, until that is over; of all for
 // the flow 0.
 func followFlowJSONL(ctx context.Context, r *store.Reader, w io.Writer, id int64) error {
-	s, err := r.Session()
+	log, err := newEventLog(r, w)
 	if err != nil {
 		return err
+	}
+	return followFlow(ctx, r, id, func(c store.Change) error { return logChange(log, c) })
+}
+
+// newEventLog begins an event log of the session that r reads.
+func newEventLog(r *store.Reader, w io.Writer) (*export.JSONL, error) {
+	s, err := r.Session()
+	if err != nil {
+		return nil, err
 	}
 	log := &export.JSONL{W: w, Body: r.Body, Certificates: func(id int64) ([][]byte, error) {
 		x, err := r.Flow(id)
@@ -31,10 +40,7 @@ func followFlowJSONL(ctx context.Context, r *store.Reader, w io.Writer, id int64
 		}
 		return x.Conn.Upstream.Chain, nil
 	}}
-	if err := log.Meta(s); err != nil {
-		return err
-	}
-	return followFlow(ctx, r, id, func(c store.Change) error { return logChange(log, c) })
+	return log, log.Meta(s)
 }
 
 // logChange tells log what happened.
