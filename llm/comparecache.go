@@ -3,6 +3,7 @@ package llm
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -110,6 +111,20 @@ type judge struct {
 	a, b   *Call
 	ua, ub []unit
 	common int // units that both begin with, as far as parameters let them
+
+	explicit bool // the cache stores what it is asked to, no more
+}
+
+// asked reports whether the cache stores only what marks ask for: Anthropic's,
+// Bedrock's, and those that stand behind an API like OpenAI's and have marks.
+func (j *judge) asked() bool {
+	switch {
+	case j.a.API == Messages, j.a.API == Converse:
+		return true
+	case j.a.Provider == "openai", j.a.Provider == "azure", j.a.Provider == "chatgpt":
+		return false
+	}
+	return slices.ContainsFunc(j.ua, func(u unit) bool { return u.mark != nil })
 }
 
 // judge fills in the verdict.
@@ -132,10 +147,9 @@ func (d *Diff) judge(a, b *Call) {
 	if j.common < len(j.ua) && j.v.Break < 0 {
 		j.v.Break = d.First
 	}
-	switch {
-	case a.API == Messages:
+	if j.explicit = j.asked(); j.explicit {
 		j.marked()
-	default:
+	} else {
 		j.automatic()
 	}
 	j.result()
@@ -154,8 +168,8 @@ func (j *judge) parameters() {
 		switch c.Name {
 		case "provider", "api", "model", "speed":
 			at = 0
-		case "tool_choice", "thinking":
-			if j.a.API == Messages {
+		case "tool_choice", "thinking", "toolConfig":
+			if j.a.API == Messages || j.a.API == Converse {
 				at = len(j.a.Tools) + len(j.a.System)
 			}
 		}
@@ -303,7 +317,7 @@ func (j *judge) unexpected() {
 		v.Why += fmt.Sprintf(": %d of %d stored tokens were read", v.Read, v.Stored)
 	case !j.a.FirstToken.IsZero() && !j.b.Asked.IsZero() && j.b.Asked.Before(j.a.FirstToken):
 		v.Why += ", but the first call had not begun to answer when the second was sent: it had stored nothing yet"
-	case v.Stored == 0 && j.a.API == Messages:
+	case v.Stored == 0 && j.explicit:
 		v.Why += ", but the first call stored nothing: the prompt may be shorter than the model's minimum"
 	default:
 		v.Why += ": it was to be read and was not; it may have been dropped early, or another account or place served the call"
@@ -334,7 +348,7 @@ func (j *judge) result() {
 // enough is how much is as good as all: automatic caches work in steps of
 // tokens.
 func (j *judge) enough() int64 {
-	if j.a.API == Messages {
+	if j.explicit {
 		return j.v.Stored
 	}
 	return j.v.Stored - j.v.Stored/10 - 128

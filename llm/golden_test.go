@@ -27,7 +27,8 @@ var update = flag.Bool("update", false, "rewrite what testdata wants")
 // line, body), "response" (status, fields, empty line, body) and "want". A body
 // whose type is a stream's is cut into events, 10 ms apart. The field Framing
 // says how, where the type does not; that of an AWS event stream is written as
-// SSE, an event "exception:NAME" or "error:CODE" is one of those. A file
+// SSE, an event "exception:NAME" or "error:CODE" is one of those, and one
+// "plain:NAME" is not wrapped. A file
 // "messages" has the messages of a WebSocket, "> " sent and "< " received. The
 // field State of the response is that of the exchange if it is not complete.
 func TestGolden(t *testing.T) {
@@ -158,6 +159,8 @@ func amazonFrame(name, data string) string {
 	headers := [][2]string{{":event-type", "chunk"}, {":content-type", "application/json"}, {":message-type", "event"}}
 	payload := data
 	switch kind, rest, _ := strings.Cut(name, ":"); kind {
+	case "plain":
+		headers[0][1] = rest
 	case "exception":
 		headers = [][2]string{{":exception-type", rest}, {":content-type", "application/json"}, {":message-type", "exception"}}
 	case "error":

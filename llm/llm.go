@@ -18,6 +18,7 @@ import (
 // The APIs that are read.
 const (
 	Messages        = "messages"         // Anthropic's
+	Converse        = "converse"         // Amazon Bedrock's own
 	Chat            = "chat"             // OpenAI's Chat Completions
 	Responses       = "responses"        // OpenAI's
 	Realtime        = "realtime"         // OpenAI's, of speech

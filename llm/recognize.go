@@ -22,6 +22,7 @@ type format struct {
 // formats are asked in this order. A new one is a line here.
 var formats = []format{
 	{matchAnthropic, readAnthropic},
+	{matchConverse, readConverse},
 	{matchOpenAI, readOpenAI},
 	{matchGemini, readGemini},
 	{matchOllama, readOllama},

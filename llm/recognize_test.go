@@ -23,6 +23,8 @@ func TestRecognizeAnthropic(t *testing.T) {
 		{"POST", "https://bedrock-runtime.eu-west-1.amazonaws.com/model/arn%3Aaws%3Abedrock%3Aeu%3A1%3Ainference-profile%2Fp/invoke-with-response-stream", "bedrock", Messages},
 		{"POST", "http://localhost:8080/bedrock/model/anthropic.claude-x/invoke-with-response-stream", "bedrock", Messages},
 		{"POST", "https://bedrock-runtime.eu-west-1.amazonaws.com/model/anthropic.claude-x/count-tokens", "bedrock", CountTokens},
+		{"POST", "https://bedrock-runtime.eu-west-1.amazonaws.com/model/amazon.nova-pro-v1%3A0/converse-stream", "bedrock", Converse},
+		{"POST", "https://bedrock-runtime.eu-west-1.amazonaws.com/model/amazon.nova-pro-v1%3A0/converse", "bedrock", Converse},
 		{"POST", "https://bedrock-mantle.us-east-1.api.aws/anthropic/v1/messages", "bedrock", Messages},
 		{"POST", "https://aws-external-anthropic.us-east-1.api.aws/v1/messages", "anthropic", Messages},
 		{"POST", "https://us-east5-aiplatform.googleapis.com/v1/projects/p/locations/us-east5/publishers/anthropic/models/claude-x@20250929:streamRawPredict", "vertex", Messages},
