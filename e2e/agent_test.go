@@ -93,7 +93,7 @@ func TestAgent(t *testing.T) {
 	ca := newAuthority(t, "models")
 	o := serve(t, &tls.Config{Certificates: []tls.Certificate{ca.leaf(t, []string{modelHost}, nil)}}, model)
 	j := newJob(t, both()[0])
-	r := j.must(j.inspect([]string{"--upstream-ca", j.file("ca.pem", ca.pem()), "--connect-to", modelHost + ":443:127.0.0.1:" + o.port, "--session", "agent"},
+	r := j.must(j.inspect([]string{"--upstream-ca", j.file("ca.pem", ca.pem()), "--connect-to", modelHost + ":443:127.0.0.1:" + o.port, "--session", "agent", "--max-body", "64"},
 		"python3", j.file("agent.py", string(script)), "https://"+modelHost), 0)
 	if strings.TrimSpace(r.stdout) != "It is noon there too." {
 		t.Fatalf("the agent says %q", r.stdout)

@@ -20,7 +20,6 @@ type jsonCall struct {
 	Stream     bool           `json:"stream"`
 	Session    string         `json:"conversation,omitempty"`
 	Previous   string         `json:"previous_response_id,omitempty"`
-	Follows    *jsonFollows   `json:"follows,omitempty"`
 	Params     jsonParams     `json:"params"`
 	System     []jsonBlock    `json:"system"`
 	Tools      []jsonCallTool `json:"tools"`
@@ -33,12 +32,6 @@ type jsonCall struct {
 	FirstToken *float64       `json:"first_token_ms,omitempty"`
 	Last       *float64       `json:"last_event_ms,omitempty"`
 	Extra      jsonParams     `json:"extra,omitempty"`
-}
-
-// jsonFollows names the turn before.
-type jsonFollows struct {
-	ID     string `json:"id"`
-	Shared int    `json:"shared_messages"`
 }
 
 type jsonTurn struct {

@@ -90,13 +90,16 @@ func TestShowCall(t *testing.T) {
 		{"call-color", wholeCall(), 100, true, false, nil},
 		{"call-piped", wholeCall(), 0, false, false, nil},
 		{"call-full", wholeCall(), 80, false, true, nil},
-		{"call-follows", wholeCall(), 80, false, false, &earlier{id: 7, call: first[0], shared: 2}},
-		{"call-repeats", wholeCall(), 80, false, false, &earlier{id: 7, call: first[0], shared: 3}},
+		{"call-follows", wholeCall(), 80, false, false, &earlier{name: "7", call: first[0], shared: 2}},
+		{"call-repeats", wholeCall(), 80, false, false, &earlier{name: "7", call: first[0], shared: 3}},
 		{"call-failed", failedCall(), 80, false, false, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w, out := screen(c.width, c.color)
 			v := &callView{detail: c.d, calls: llm.Read(c.d), before: c.early, full: c.full}
+			if c.early != nil {
+				v.thread = &callThread{First: "1", Turn: 3, Previous: "7"}
+			}
 			if err := v.write(w); err != nil {
 				t.Fatal(err)
 			}

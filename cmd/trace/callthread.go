@@ -110,36 +110,36 @@ func threadsOf(r *store.Reader, xs []*flow.Exchange) error {
 	})
 }
 
-// The most that findEarlier reads where the file does not say which turn came
-// before.
+// The most that searchThread reads.
 const (
 	earlierCalls = 200
 	earlierBytes = 64 << 20
 )
 
-// findEarlier returns the turn that came before the call c, the nth of x, in its
-// conversation; nil if none is known.
-func findEarlier(r *store.Reader, x *flow.Exchange, calls []*llm.Call) *earlier {
-	if len(calls) == 0 {
-		return nil
+// findThread says where the first of calls, those of x, stands.
+func findThread(r *store.Reader, x *flow.Exchange, calls []*llm.Call) *callThread {
+	if t := storedThread(r, x.ID); t != nil {
+		return t
 	}
-	t := storedThread(r, x.ID)
-	if t == nil {
-		t = searchThread(r, x, calls)
-	}
+	return searchThread(r, x, calls)
+}
+
+// findEarlier returns the turn that came before the one at t, which is of the
+// flow x; nil if there is none, or it was deleted.
+func findEarlier(r *store.Reader, x *flow.Exchange, t *callThread) *earlier {
 	ref := parseRef(t.Previous)
 	if ref.IsZero() || ref.Flow == x.ID {
 		return nil
 	}
 	d, err := r.Detail(ref.Flow)
 	if err != nil {
-		return nil // it was deleted
+		return nil
 	}
 	before := llm.Read(d)
 	if ref.Call >= len(before) {
 		return nil
 	}
-	return &earlier{id: ref.Flow, call: before[ref.Call], shared: t.Shared}
+	return &earlier{name: refText(ref), call: before[ref.Call], shared: t.Shared}
 }
 
 // storedThread returns what the file says of the first call of a flow.

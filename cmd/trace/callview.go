@@ -15,13 +15,14 @@ import (
 type callView struct {
 	detail *flow.Detail
 	calls  []*llm.Call
-	before *earlier // the turn before the first call; nil: there is none, or it is unknown
-	full   bool     // nothing is left out
+	before *earlier    // the turn before the first call; nil: there is none, or it is unknown
+	thread *callThread // where the first call stands; nil: that is unknown
+	full   bool        // nothing is left out
 }
 
 // earlier is a turn of the same conversation that came before.
 type earlier struct {
-	id     int64
+	name   string // its flow, or FLOW#2
 	call   *llm.Call
 	shared int // messages that the later one begins with as this one
 }
@@ -34,15 +35,15 @@ func (v *callView) write(w *terminal) error {
 	p := &callPrinter{printer: printer{w: &buffered}, full: v.full, names: map[string]string{}}
 	p.exchange(v.detail)
 	for i, c := range v.calls {
-		before := v.before
+		before, thread := v.before, v.thread
 		if i > 0 {
-			before = nil
+			before, thread = nil, nil
 		}
 		if len(v.calls) > 1 {
 			p.line("")
 			p.line("%s", p.w.paint(bold, fmt.Sprintf("Call %d of %d", i+1, len(v.calls))))
 		}
-		p.call(&v.detail.Exchange, c, before)
+		p.call(&v.detail.Exchange, c, before, thread)
 	}
 	p.line("")
 	p.line("%s", p.w.paint(faint, fmt.Sprintf("heads, bodies and events: trace flows show %s/%d --http", v.detail.Session, v.detail.ID)))
@@ -81,27 +82,41 @@ func (p *callPrinter) exchange(d *flow.Detail) {
 }
 
 // call prints one call.
-func (p *callPrinter) call(x *flow.Exchange, c *llm.Call, before *earlier) {
+func (p *callPrinter) call(x *flow.Exchange, c *llm.Call, before *earlier, thread *callThread) {
 	model := fmt.Sprintf("%s (%s)", cmp.Or(c.Model, "not said"), strings.Trim(c.Provider+" "+c.API, " "))
 	if c.Served != "" && c.Served != c.Model {
 		model += ", served by " + c.Served
 	}
 	p.fact("model", model)
 	p.fact("params", p.params(c.Params))
-	switch {
-	case before != nil:
-		p.fact("follows", strings.TrimSpace(fmt.Sprintf("%d %s", before.id, inBrackets(c.Session))))
-	case c.Session != "":
-		p.fact("in", c.Session)
-	}
-	if c.Previous != "" {
-		p.fact("continues", c.Previous)
-	}
+	p.fact("session", c.Session)
+	p.fact("continues", c.Previous)
+	p.standing(thread)
 	p.system(c)
 	p.tools(c, before)
 	p.messages(c, before)
 	p.answer(x, c)
 	p.usage(x, c)
+}
+
+// standing prints where a call stands among the others.
+func (p *callPrinter) standing(t *callThread) {
+	if t == nil {
+		return
+	}
+	follows := t.Previous
+	switch {
+	case follows == "":
+	case t.Compacted:
+		follows += ", whose history was replaced by a summary"
+	case t.Edited:
+		follows += ", but what both share was changed (see trace flows diff)"
+	}
+	p.fact("follows", follows)
+	p.fact("repeats", t.RetryOf)
+	if t.Parent != "" {
+		p.fact("started by", strings.TrimSpace(fmt.Sprintf("%s %s", t.Parent, inBrackets(strings.TrimSpace(t.ParentName+" "+t.ParentTool)))))
+	}
 }
 
 func inBrackets(s string) string {
@@ -168,7 +183,7 @@ func (p *callPrinter) tools(c *llm.Call, before *earlier) {
 	}
 	facts := fmt.Sprintf("(%d, %s)", len(c.Tools), bytesText(size))
 	if before != nil && !p.full && slices.EqualFunc(c.Tools, before.call.Tools, sameTool) {
-		p.title("Tools", fmt.Sprintf("%s as in %d", facts, before.id))
+		p.title("Tools", fmt.Sprintf("%s as in %s", facts, before.name))
 		return
 	}
 	p.title("Tools", facts)
@@ -211,14 +226,14 @@ func (p *callPrinter) messages(c *llm.Call, before *earlier) {
 			continue
 		}
 		if i == from && from > 0 {
-			p.line("  %s", p.w.paint(faint, fmt.Sprintf("… %s as in %d", count(int64(from), "message"), before.id)))
+			p.line("  %s", p.w.paint(faint, fmt.Sprintf("… %s as in %s", count(int64(from), "message"), before.name)))
 		}
 		m := &c.Messages[i]
 		p.line("  %s", p.w.paint(roleStyle(m.Role), w1(p.w, cmp.Or(m.Role, "?"))))
 		p.blocks(m.Blocks, m.Role)
 	}
 	if from == len(c.Messages) {
-		p.line("  %s", p.w.paint(faint, fmt.Sprintf("… %s as in %d", count(int64(from), "message"), before.id)))
+		p.line("  %s", p.w.paint(faint, fmt.Sprintf("… %s as in %s", count(int64(from), "message"), before.name)))
 	}
 }
 

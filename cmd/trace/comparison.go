@@ -46,7 +46,8 @@ type jsonComparison struct {
 
 	Thread *callThread `json:"thread,omitempty"` // where b stands
 	*llm.Diff
-	Appended []jsonTurn `json:"appended,omitempty"`
+	Cache    *llm.CacheVerdict `json:"cache,omitempty"` // that of Diff, but not of two runs
+	Appended []jsonTurn        `json:"appended,omitempty"`
 
 	Head    []difference `json:"head,omitempty"`
 	Body    []difference `json:"body,omitempty"`
@@ -63,6 +64,9 @@ func (c *comparison) json() jsonComparison {
 	}
 	if c.diff != nil {
 		j.Diff, j.Appended = c.diff, toJSONTurns(c.diff.Appended)
+		if c.diff.Cache.Result != "" {
+			j.Cache = &c.diff.Cache
+		}
 	}
 	if c.request != nil {
 		j.Head, j.Body, j.Skipped = c.request.Head, c.request.Body, c.request.Skipped

@@ -17,13 +17,16 @@ func (o *showOptions) showJSON(w *terminal, r *store.Reader, d *flow.Detail) err
 	calls := llm.Read(d)
 	if s := summarize(&d.Exchange, calls); s != nil {
 		d.LLM = s
+		if s.Thread = storedThread(r, d.ID); s.Thread == nil && len(s.Calls) == 0 {
+			s.Thread = searchThread(r, &d.Exchange, calls)
+		}
 	}
 	text, err := d.MarshalJSON()
 	if err != nil {
 		return fmt.Errorf("flow %d: %w", d.ID, err)
 	}
 	if len(calls) > 0 {
-		if text, err = withCalls(text, r, d, calls); err != nil {
+		if text, err = withCalls(text, d, calls); err != nil {
 			return fmt.Errorf("flow %d: %w", d.ID, err)
 		}
 	}
@@ -31,16 +34,10 @@ func (o *showOptions) showJSON(w *terminal, r *store.Reader, d *flow.Detail) err
 }
 
 // withCalls adds call, that is the last of several, and then calls.
-func withCalls(text []byte, r *store.Reader, d *flow.Detail, calls []*llm.Call) ([]byte, error) {
+func withCalls(text []byte, d *flow.Detail, calls []*llm.Call) ([]byte, error) {
 	var all []*jsonCall
-	for i, c := range calls {
-		j := toJSONCall(&d.Exchange, c)
-		if i == 0 {
-			if before := findEarlier(r, &d.Exchange, calls); before != nil {
-				j.Follows = &jsonFollows{fmt.Sprint(before.id), before.shared}
-			}
-		}
-		all = append(all, j)
+	for _, c := range calls {
+		all = append(all, toJSONCall(&d.Exchange, c))
 	}
 	members := []any{"call", all[len(all)-1]}
 	if len(all) > 1 {
@@ -130,8 +127,8 @@ func (o *showOptions) showForReading(w *terminal, r *store.Reader, d *flow.Detai
 	if len(calls) == 0 {
 		return writeDetail(w, d)
 	}
-	v := &callView{detail: d, calls: calls, full: o.full}
-	v.before = findEarlier(r, &d.Exchange, calls)
+	v := &callView{detail: d, calls: calls, full: o.full, thread: findThread(r, &d.Exchange, calls)}
+	v.before = findEarlier(r, &d.Exchange, v.thread)
 	return v.write(w)
 }
 

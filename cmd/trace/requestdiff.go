@@ -136,7 +136,7 @@ func marked(path string, marks []string) bool {
 // same reports whether nothing differs.
 func (d *requestDiff) same() bool { return len(d.Head)+len(d.Body) == 0 }
 
-// printDifferences prints places that differ, a sign and what was and is there.
+// differences prints places that differ, a sign and what was and is there.
 func (p *printer) differences(ds []difference) {
 	for _, d := range ds {
 		sign := "~"
@@ -146,8 +146,8 @@ func (p *printer) differences(ds []difference) {
 		case d.New == nil:
 			sign = "-"
 		}
-		p.line("%s %s", p.w.paint(signStyle(sign[0]), sign), p.w.paint(bold, w1(p.w, d.Path)))
-		p.change(d, "    ")
+		p.line("  %s %s", p.w.paint(signStyle(sign[0]), sign), p.w.paint(bold, w1(p.w, d.Path)))
+		p.change(d, "      ")
 	}
 }
 
