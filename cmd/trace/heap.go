@@ -4,6 +4,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
+	"time"
 )
 
 // The heap may grow to heapRoom before it is collected, whatever of it is in
@@ -50,4 +51,56 @@ func (t *heapTuner) collected() {
 // may grow.
 func growFor(live uint64) int {
 	return int(min(max(100*heapRoom/max(live, 1), leastGrow), mostGrow))
+}
+
+// When trace has allocated less than quietBytes in quietEvery, and much before,
+// memory is given back to the system at once and not within minutes.
+const (
+	quietEvery = 5 * time.Second
+	quietBytes = 256 << 10
+	loadBytes  = 8 << 20
+)
+
+// load tells when there was some and it is over, by what was allocated.
+type load struct {
+	before, rested uint64 // bytes allocated, ever: at the last look, and when memory was last given back
+}
+
+// over looks at what was allocated until now.
+func (l *load) over(allocated uint64) bool {
+	quiet := allocated-l.before < quietBytes
+	l.before = allocated
+	if !quiet || allocated-l.rested < loadBytes {
+		return false
+	}
+	l.rested = allocated
+	return true
+}
+
+// giveBackAfterLoad gives memory back whenever a load is over, until stop is
+// called.
+func giveBackAfterLoad() (stop func()) {
+	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
+	l := new(load)
+	tick := time.NewTicker(quietEvery)
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			select {
+			case <-tick.C:
+			case <-done:
+				return
+			}
+			metrics.Read(sample)
+			if sample[0].Value.Kind() == metrics.KindUint64 && l.over(sample[0].Value.Uint64()) {
+				debug.FreeOSMemory()
+			}
+		}
+	}()
+	return func() {
+		tick.Stop()
+		close(done)
+		<-ended
+	}
 }

@@ -52,3 +52,26 @@ func TestHeapTuner(t *testing.T) {
 	large = nil
 	wait(mostGrow)
 }
+
+func TestLoad(t *testing.T) {
+	var l load
+	for i, step := range []struct {
+		allocated uint64
+		over      bool
+	}{
+		{1 << 20, false},         // a start
+		{1<<20 + 1, false},       // quiet, but there was hardly anything
+		{100 << 20, false},       // load
+		{200 << 20, false},       // still
+		{200<<20 + 1000, true},   // over
+		{200<<20 + 2000, false},  // once is enough
+		{201 << 20, false},       // a little
+		{201<<20 + 1000, false},  // is not worth it
+		{300 << 20, false},       // load
+		{300<<20 + 10_000, true}, // over
+	} {
+		if over := l.over(step.allocated); over != step.over {
+			t.Errorf("step %d: over is %v", i, over)
+		}
+	}
+}

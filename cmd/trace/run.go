@@ -179,6 +179,7 @@ func (r *run) do() (int, error) {
 		netns.Trim() // what cannot be given back is kept
 	})
 	defer slim.Stop()
+	defer giveBackAfterLoad()()
 	code, err := r.wait(signals)
 	mark("command ended")
 	r.road.close()
