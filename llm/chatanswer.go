@@ -19,7 +19,8 @@ func (c *Call) chatAnswer(in *input) {
 	}
 	o := members(in.answer)
 	if o == nil {
-		c.Partial = true
+		c.Error = in.stray()
+		c.Partial = c.Error == nil
 		return
 	}
 	if e := chatError(o, in.status); e != nil {

@@ -49,6 +49,9 @@ func (c *Call) geminiAnswer(in *input) {
 		for _, raw := range several(in.answer) {
 			s.chunk(members(raw), time.Time{}, in.status)
 		}
+		if in.answer == nil {
+			c.Error = in.stray()
+		}
 	}
 	slices.SortStableFunc(s.candidates, func(a, b *candidate) int { return a.index - b.index })
 	finished := len(s.candidates) > 0

@@ -15,12 +15,16 @@ func (c *Call) responsesAnswer(in *input) {
 		for _, e := range in.events {
 			s.event(e)
 		}
+		if c.Error == nil && !s.ended {
+			c.Error = in.stray()
+		}
 		s.end()
 		return
 	}
 	o := members(in.answer)
 	if o == nil {
-		c.Partial = true
+		c.Error = in.stray()
+		c.Partial = c.Error == nil
 		return
 	}
 	if o.text("object") == "" && o.get("output") == nil {
@@ -148,7 +152,6 @@ type responsesStream struct {
 	ended    bool
 	words    strings.Builder // spoken, outside of items
 	sound    int64           // bytes of it
-	usage    json.RawMessage
 }
 
 func newResponsesStream(c *Call, request object, status int) *responsesStream {
