@@ -251,7 +251,7 @@ func TestDumpHTML(t *testing.T) {
 	r.flush()
 	for _, args := range [][]string{nil, {"1"}, {"2"}} {
 		got, _, code := runCLI(t, append([]string{"flows", "dump", "--format", "html"}, args...)...)
-		for text, n := range map[string]int{"Hello": 1, "Bye": 1, "More": 1, "Hi &lt;b&gt;": 3} {
+		for text, n := range map[string]int{"Hello": 1, "Bye": 1, "More": 1, "Hi &lt;b&gt;": 4} {
 			if strings.Count(got, text) != n || code != 0 {
 				t.Errorf("%v: %q is there %d times, want %d", args, text, strings.Count(got, text), n)
 			}
