@@ -2,7 +2,9 @@ package export
 
 import (
 	"bytes"
+	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"trace/flow"
@@ -18,6 +20,7 @@ type Log struct {
 
 	log    *JSONL
 	source Source
+	large  *content // the body of the line to come
 }
 
 // From says of which session the next flows are.
@@ -25,15 +28,57 @@ func (l *Log) From(s flow.Session, src Source) error {
 	l.source = src
 	if l.log == nil {
 		l.log = &JSONL{W: l.W}
-		l.log.Body = func(id int64, side flow.Side) ([]byte, error) {
-			var b bytes.Buffer
-			_, err := l.source.WriteBody(&b, id, side)
-			return b.Bytes(), err
-		}
+		l.log.Body, l.log.W = l.body, &patience{l: l}
 		return l.log.Meta(s)
 	}
 	l.log.session, l.log.flows, l.log.conns, l.log.tlsSaid = s, nil, nil, nil
 	return nil
+}
+
+// body returns a body, or a word that stands for one too large to be held: the
+// body itself takes its place when the line is written. JSON is held always: it
+// has to be read as a whole.
+func (l *Log) body(id int64, side flow.Side) ([]byte, error) {
+	c, err := contentOf(l.source, id, side)
+	if err != nil {
+		return nil, err
+	}
+	if c.size > maxHeldBody && (!c.text || !c.jsonLike()) {
+		l.large = c
+		return []byte(standIn), nil
+	}
+	b := bytes.NewBuffer(make([]byte, 0, c.size))
+	return b.Bytes()[:c.size:c.size], c.bytes(b)
+}
+
+// standIn stands for a body in a line. No text of a line can be it: they come
+// from elsewhere only through this package, which looks for it in none but the
+// line that has a body.
+const standIn = "\u0001the body\u0001"
+
+// patience writes lines, with the large bodies in their places.
+type patience struct{ l *Log }
+
+// Write writes one line.
+func (p *patience) Write(line []byte) (int, error) {
+	c := p.l.large
+	before, after, found := bytes.Cut(line, []byte(`"body":"\u0001the body\u0001","body_encoding":"text"`))
+	if c == nil || !found {
+		return p.l.W.Write(line)
+	}
+	p.l.large = nil
+	j := jsonWriter{w: p.l.W}
+	j.raw(string(before) + `"body":"`)
+	if j.err == nil {
+		j.err = c.json(j.w)
+	}
+	encoding := "text"
+	if !c.text {
+		encoding = "base64"
+	}
+	kept := fmt.Sprintf(`"body_truncated":%d`, len(standIn))
+	j.raw(`","body_encoding":"` + encoding + `"` + strings.Replace(string(after), kept, fmt.Sprintf(`"body_truncated":%d`, c.size), 1))
+	return len(line), j.err
 }
 
 // Flow writes the lines of one flow.

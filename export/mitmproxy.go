@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -52,6 +53,9 @@ func (m *Mitmproxy) Flow(x *flow.Exchange) error {
 		own, err = m.messages(x)
 	default:
 		return ErrNoPlace
+	}
+	if body := (*BodyError)(nil); errors.As(err, &body) {
+		return err
 	}
 	if err != nil {
 		return &BodyError{x.ID, err}
@@ -113,14 +117,15 @@ func mitmComment(x *flow.Exchange) string {
 func valid(s string) string { return strings.ToValidUTF8(s, "\ufffd") }
 
 func (m *Mitmproxy) http(x *flow.Exchange) ([]member, error) {
-	var bodies [2]bytes.Buffer
+	var bodies [2]*content
 	for side := range bodies {
-		if _, err := m.source.WriteBody(&bodies[side], x.ID, flow.Side(side)); err != nil {
+		var err error
+		if bodies[side], err = contentOf(m.source, x.ID, flow.Side(side)); err != nil {
 			return nil, err
 		}
 	}
 	h := x.Request.Head
-	request, err := mitmMessage(x.Request, bodies[flow.Client].Bytes(), x.Started, x.RequestEnded)
+	request, err := mitmMessage(x.Request, bodies[flow.Client], x.Started, x.RequestEnded)
 	if err != nil {
 		return nil, err
 	}
@@ -136,7 +141,7 @@ func (m *Mitmproxy) http(x *flow.Exchange) ([]member, error) {
 		member{"scheme", tOctets(cmp.Or(h.Scheme, "http"))}, member{"authority", tOctets(h.Authority)}, member{"path", tOctets(path)})
 	own := []member{{"request", tDict(request...)}, {"response", tNull()}, {"websocket", tNull()}}
 	if p := x.Response; p != nil && p.Head != nil {
-		response, err := mitmMessage(p, bodies[flow.Server].Bytes(), x.Responded, x.Ended)
+		response, err := mitmMessage(p, bodies[flow.Server], x.Responded, x.Ended)
 		if err != nil {
 			return nil, err
 		}
@@ -150,12 +155,12 @@ func (m *Mitmproxy) http(x *flow.Exchange) ([]member, error) {
 }
 
 // mitmMessage makes what requests and answers have in common.
-func mitmMessage(p *flow.Part, body []byte, start, end time.Time) ([]member, error) {
+func mitmMessage(p *flow.Part, body *content, start, end time.Time) ([]member, error) {
 	version := "HTTP/" + p.Head.Version
 	if p.Head.Version == "2" || p.Head.Version == "3" {
 		version += ".0"
 	}
-	skip := ""
+	skip, content := "", tBody(body)
 	if p.Body != nil && p.Body.Encoding != "" {
 		coded, err := encode(p.Body.Encoding, body)
 		if err != nil {
@@ -164,7 +169,7 @@ func mitmMessage(p *flow.Part, body []byte, start, end time.Time) ([]member, err
 		if coded == nil {
 			skip = "content-encoding" // it stands decoded
 		} else {
-			body = coded
+			content = tBytes(coded)
 		}
 	}
 	trailers := tNull()
@@ -175,7 +180,7 @@ func mitmMessage(p *flow.Part, body []byte, start, end time.Time) ([]member, err
 		start = end
 	}
 	return []member{
-		{"http_version", tOctets(version)}, {"headers", mitmFields(p.Head.Fields, skip)}, {"content", tBytes(body)}, {"trailers", trailers},
+		{"http_version", tOctets(version)}, {"headers", mitmFields(p.Head.Fields, skip)}, {"content", content}, {"trailers", trailers},
 		{"timestamp_start", tTime(start)}, {"timestamp_end", tTime(end)},
 	}, nil
 }
@@ -191,7 +196,7 @@ func mitmFields(fs []flow.Field, skip string) tnet {
 }
 
 // encode applies a content coding; nil if it is none that is known.
-func encode(coding string, body []byte) ([]byte, error) {
+func encode(coding string, body *content) ([]byte, error) {
 	var b bytes.Buffer
 	var w io.WriteCloser
 	switch strings.ToLower(coding) {
@@ -210,7 +215,7 @@ func encode(coding string, body []byte) ([]byte, error) {
 	default:
 		return nil, nil
 	}
-	_, err := w.Write(body)
+	err := body.bytes(w)
 	if e := w.Close(); err == nil {
 		err = e
 	}

@@ -16,6 +16,7 @@ const maxHeldBody = 4 << 20
 type content struct {
 	size int64 // as far as it was kept
 	text bool  // it can stand as a string
+	head byte  // the first that is no space
 	held []byte
 	tail []byte // the beginning of a character
 	from func(w io.Writer) error
@@ -41,6 +42,11 @@ func contentOf(src Source, id int64, side flow.Side) (*content, error) {
 
 // Write looks at the next piece.
 func (c *content) Write(p []byte) (int, error) {
+	if c.head == 0 {
+		if begin := bytes.TrimLeft(p, " \t\r\n"); len(begin) > 0 {
+			c.head = begin[0]
+		}
+	}
 	c.size += int64(len(p))
 	if c.size <= maxHeldBody {
 		c.held = append(c.held, p...)
@@ -75,6 +81,9 @@ func (c *content) Write(p []byte) (int, error) {
 	}
 	return len(p), nil
 }
+
+// jsonLike reports whether the body may be JSON, by its first character.
+func (c *content) jsonLike() bool { return bytes.IndexByte([]byte("{[\"-0123456789tfn"), c.head) >= 0 }
 
 // bytes writes the body to w: exactly what was looked at, also where a running
 // flow has got more since.

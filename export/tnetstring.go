@@ -10,25 +10,39 @@ import (
 // It is kept in parts, since each container repeats the length of what it
 // holds and bodies are large.
 type tnet struct {
-	size  int
-	parts [][]byte
+	size  int64
+	parts []tnetPart
 }
 
-func tnetOf(kind byte, data ...[]byte) tnet {
-	n := 0
+// A tnetPart is bytes, or what writes so many.
+type tnetPart struct {
+	bytes []byte
+	write func(w io.Writer) error
+	size  int64
+}
+
+func partOf(p []byte) tnetPart { return tnetPart{bytes: p, size: int64(len(p))} }
+
+func tnetOf(kind byte, data ...tnetPart) tnet {
+	n := int64(0)
 	for _, p := range data {
-		n += len(p)
+		n += p.size
 	}
-	prefix := strconv.AppendInt(nil, int64(n), 10)
-	prefix = append(prefix, ':')
-	t := tnet{size: len(prefix) + n + 1}
-	t.parts = append(append(append(t.parts, prefix), data...), []byte{kind})
+	prefix := append(strconv.AppendInt(nil, n, 10), ':')
+	t := tnet{size: int64(len(prefix)) + n + 1}
+	t.parts = append(append(append(t.parts, partOf(prefix)), data...), partOf([]byte{kind}))
 	return t
 }
 
 func (t tnet) write(w io.Writer) error {
 	for _, p := range t.parts {
-		if _, err := w.Write(p); err != nil {
+		var err error
+		if p.write != nil {
+			err = p.write(w)
+		} else {
+			_, err = w.Write(p.bytes)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -36,21 +50,20 @@ func (t tnet) write(w io.Writer) error {
 }
 
 // The scalars.
-func tBytes(p []byte) tnet { return tnetOf(',', p) }
-func tOctets(s string) tnet {
-	return tnetOf(',', []byte(s))
-}
-func tText(s string) tnet { return tnetOf(';', []byte(s)) }
-func tInt(n int64) tnet   { return tnetOf('#', strconv.AppendInt(nil, n, 10)) }
-func tNull() tnet         { return tnetOf('~') }
-func tBool(b bool) tnet   { return tnetOf('!', strconv.AppendBool(nil, b)) }
+func tBytes(p []byte) tnet  { return tnetOf(',', partOf(p)) }
+func tOctets(s string) tnet { return tBytes([]byte(s)) }
+func tBody(c *content) tnet { return tnetOf(',', tnetPart{write: c.bytes, size: c.size}) }
+func tText(s string) tnet   { return tnetOf(';', partOf([]byte(s))) }
+func tInt(n int64) tnet     { return tnetOf('#', partOf(strconv.AppendInt(nil, n, 10))) }
+func tNull() tnet           { return tnetOf('~') }
+func tBool(b bool) tnet     { return tnetOf('!', partOf(strconv.AppendBool(nil, b))) }
 
 // tTime writes seconds since 1970, null of the zero time.
 func tTime(t time.Time) tnet {
 	if t.IsZero() {
 		return tNull()
 	}
-	return tnetOf('^', epoch(t))
+	return tnetOf('^', partOf(epoch(t)))
 }
 
 // tTextOrNull writes text, null of none.
@@ -78,7 +91,7 @@ func tDict(ms ...member) tnet {
 }
 
 func tContainer(kind byte, items []tnet) tnet {
-	var parts [][]byte
+	var parts []tnetPart
 	for _, i := range items {
 		parts = append(parts, i.parts...)
 	}
