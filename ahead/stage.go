@@ -116,6 +116,9 @@ func CurrentRights() Rights {
 }
 
 // ambient capabilities carry init and the helper over their execve in a user namespace.
+//
+// An overlay's maker works in a directory of mode 0 (overlay.go): hence init's one more. It counts for the files of ids that the
+// user namespace has.
 var ambient = []uintptr{unix.CAP_NET_ADMIN, unix.CAP_SYS_ADMIN, unix.CAP_NET_BIND_SERVICE, unix.CAP_NET_RAW}
 
 // CloneAttr fills in the namespaces and maps for r.
@@ -139,7 +142,7 @@ func CloneAttr(r Rights) (*syscall.SysProcAttr, error) {
 		a.GidMappingsEnableSetgroups = true
 	}
 	a.Cloneflags |= unix.CLONE_NEWUSER
-	a.AmbientCaps = ambient
+	a.AmbientCaps = append([]uintptr{unix.CAP_DAC_OVERRIDE}, ambient...)
 	return a, nil
 }
 
