@@ -156,6 +156,20 @@ func TestWrittenForms(t *testing.T) {
 	}
 }
 
+// TestShowFiltered passes one flow, with its bodies, through --jq.
+func TestShowFiltered(t *testing.T) {
+	t.Setenv("XDG_STATE_HOME", t.TempDir())
+	sampleSession(t)
+	if stdout, stderr, code := runCLI(t, "flows", "show", "2", "--jq", ".[0]", "--jq", ".[].request.body.n"); code != 0 || stdout != "12345678901234567890\n" {
+		t.Errorf("exit %d, %q, %q", code, stdout, stderr)
+	}
+	for args, want := range map[string]int{"show 2 --jq .[0]|.x.y|keys": 1, "show 2 --jq map(": 2, "show 2 --jq . --answer": 2} {
+		if stdout, stderr, code := runCLI(t, append([]string{"flows"}, strings.Fields(args)...)...); code != want || stdout != "" || strings.Count(stderr, "\n") != 1 {
+			t.Errorf("%s: exit %d, %q, %q", args, code, stdout, stderr)
+		}
+	}
+}
+
 // TestReach: what a match may reach is never less than what it does.
 func TestReach(t *testing.T) {
 	for expr, text := range map[string]string{

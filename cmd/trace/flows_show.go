@@ -29,6 +29,8 @@ type showOptions struct {
 	full         bool
 	raw          string
 	session      string
+	jq           []string
+	filters      []filter
 }
 
 func newFlowsShowCommand() *cobra.Command {
@@ -73,6 +75,7 @@ HTTP/2 frames and WebSocket frames as they passed. They are recorded with
 	f.StringVar(&o.raw, "raw", "", "print exactly the bytes on the wire; `SIDE`: request, response or both")
 	f.Lookup("raw").NoOptDefVal = rawBoth
 	f.StringVar(&o.session, "session", "", "read the session with this `ID, NAME or FILE`")
+	f.StringArrayVar(&o.jq, "jq", nil, "pass an array of this flow's JSON through this `FILTER`; repeatable")
 	return cmd
 }
 
@@ -98,7 +101,7 @@ func (o *showOptions) run(arg string, w *terminal, stderr io.Writer) error {
 		return err
 	}
 	switch {
-	case o.json:
+	case o.json || len(o.filters) > 0:
 		return o.showJSON(w, r, d)
 	case o.prompt, o.answer:
 		return o.showPart(w, stderr, d)
@@ -108,8 +111,12 @@ func (o *showOptions) run(arg string, w *terminal, stderr io.Writer) error {
 
 // check reports flags that make no sense, or none together.
 func (o *showOptions) check() error {
+	var err error
+	if o.filters, err = parseFilters(o.jq); err != nil {
+		return err
+	}
 	n := 0
-	for _, given := range []bool{o.json, o.requestBody, o.responseBody, o.raw != "", o.prompt, o.answer, o.http} {
+	for _, given := range []bool{o.json || len(o.jq) > 0, o.requestBody, o.responseBody, o.raw != "", o.prompt, o.answer, o.http} {
 		if given {
 			n++
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -29,6 +30,17 @@ func (o *showOptions) showJSON(w *terminal, r *store.Reader, d *flow.Detail) err
 		if text, err = withCalls(text, d, calls); err != nil {
 			return fmt.Errorf("flow %d: %w", d.ID, err)
 		}
+	}
+	if len(o.filters) > 0 {
+		v, err := generic(fmt.Appendf(nil, "[%s]", text))
+		if err != nil {
+			return fmt.Errorf("flow %d: %w", d.ID, err)
+		}
+		outs, err := applyFilters(context.Background(), o.filters, v)
+		if err != nil {
+			return err
+		}
+		return writeValues(w, outs)
 	}
 	return writeJSON(w, text)
 }
