@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"trace/store"
 )
@@ -97,6 +99,9 @@ func parseFlowRef(arg, session string) (flowRef, error) {
 	number := arg
 	if i := strings.LastIndexByte(arg, '/'); i >= 0 {
 		ref.session, number = arg[:i], arg[i+1:]
+		if ref.session == "" {
+			return ref, exitError{1, fmt.Errorf("no flow %q: it names no session", printable(arg))}
+		}
 		if session != "" && session != ref.session {
 			return ref, usageError{fmt.Errorf("%s names its session: --session %s cannot be used with it", printable(arg), printable(session))}
 		}
@@ -182,6 +187,41 @@ func lastFlag(cmd *cobra.Command) func(args []string) (string, error) {
 		return args[0], nil
 	}
 }
+
+// lastAmong is lastFlag for commands with several arguments, among which -1 may
+// stand anywhere. It returns a func that puts last in its places; arguments are
+// counted by count, as they are in the usage.
+func lastAmong(cmd *cobra.Command, count cobra.PositionalArgs) func(args []string) ([]string, error) {
+	f := cmd.Flags()
+	v := &lastPlaces{flags: f}
+	f.VarPF(v, "last", "1", "the newest flow, as the ID last").NoOptDefVal = "true"
+	f.Lookup("last").Hidden = true
+	cmd.Args = cobra.ArbitraryArgs // counted with those
+	return func(args []string) ([]string, error) {
+		for i, at := range v.at {
+			args = slices.Insert(slices.Clone(args), min(at+i, len(args)), "last")
+		}
+		return args, checked(count)(cmd, args)
+	}
+}
+
+// lastPlaces is a flag that knows before which argument it stood.
+type lastPlaces struct {
+	flags *pflag.FlagSet
+	at    []int
+}
+
+// Set notes the place.
+func (v *lastPlaces) Set(string) error {
+	v.at = append(v.at, v.flags.NArg())
+	return nil
+}
+
+// String is that of a flag which was not given.
+func (v *lastPlaces) String() string { return "" }
+
+// Type makes it a flag without a value.
+func (v *lastPlaces) Type() string { return "bool" }
 
 // closing closes c at the end of a command; a reader has nothing left to lose.
 func closing(c io.Closer) { _ = c.Close() }

@@ -40,10 +40,14 @@ has kept; what changes from run to run is left out then.`,
   trace flows diff 12 14
   trace flows diff --session monday --against tuesday
   trace flows diff first-call last`,
-		Args: checked(cobra.MaximumNArgs(2)),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return o.run(cmd.Context(), output(cmd), cmd.ErrOrStderr(), args)
-		},
+	}
+	ids := lastAmong(cmd, cobra.MaximumNArgs(2))
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		args, err := ids(args)
+		if err != nil {
+			return err
+		}
+		return o.run(cmd.Context(), output(cmd), cmd.ErrOrStderr(), args)
 	}
 	f := cmd.Flags()
 	f.BoolVar(&o.json, "json", false, "print a JSON array of comparisons")

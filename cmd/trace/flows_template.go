@@ -31,10 +31,14 @@ it, 'trace flows diff NAME ID' compares a request with it.
 
 Templates are files, NAME.json in the directory templates beside that of the
 sessions; a NAME begins with a letter.`,
-		Args: checked(cobra.ExactArgs(2)),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return saveTemplate(cmd, args[0], args[1], session, force)
-		},
+	}
+	ids := lastAmong(cmd, cobra.ExactArgs(2))
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		args, err := ids(args)
+		if err != nil {
+			return err
+		}
+		return saveTemplate(cmd, args[0], args[1], session, force)
 	}
 	cmd.Flags().StringVar(&session, "session", "", "read the session with this `ID, NAME or FILE`")
 	cmd.Flags().BoolVar(&force, "force", false, "replace a template of that name")
