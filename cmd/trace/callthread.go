@@ -89,16 +89,23 @@ func threadsOf(r *store.Reader, xs []*flow.Exchange) error {
 	if !slices.ContainsFunc(xs, func(x *flow.Exchange) bool { return !known(x) }) {
 		return nil
 	}
+	_, err := joined(r, xs)
+	return err
+}
+
+// joined joins all calls of the session of r to conversations, and fills in
+// where those of xs stand.
+func joined(r *store.Reader, xs []*flow.Exchange) (*llm.Threads, error) {
 	all, err := r.Pick(store.Query{}, isCall)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	by := map[int64]*flow.Exchange{}
 	for _, x := range xs {
 		by[x.ID] = x
 	}
 	var threads llm.Threads
-	return eachCall(r, all, func(read readCall) error {
+	return &threads, eachCall(r, all, func(read readCall) error {
 		if read.err != nil {
 			return nil
 		}
