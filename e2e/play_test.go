@@ -22,8 +22,8 @@ func (j *job) exchanges(session string) []string {
 		if r.Request == nil || r.Response == nil {
 			continue
 		}
-		all = append(all, fmt.Sprintf("%s %s %s → HTTP/%s %d %s %d events, trailers %v, %s", r.Kind, r.Request.Method, r.Request.Path, r.Response.Version, r.Response.Status, r.Response.ContentType,
-			r.Response.Events, r.Response.Trailers, r.Conn.ALPN))
+		all = append(all, fmt.Sprintf("%s %s %s → HTTP/%s %d %s %d events, trailers %v, %s %d %s", r.Kind, r.Request.Method, r.Request.Path, r.Response.Version, r.Response.Status, r.Response.ContentType,
+			r.Response.Events, r.Response.Trailers, r.Conn.ALPN, r.Response.Size, r.Response.SHA256))
 	}
 	sort.Strings(all)
 	return all
@@ -50,7 +50,7 @@ func (j *job) decoded(session string) []string {
 }
 
 // TestPlayClients records real clients, and runs them again with nothing but the
-// record: they see the same, and the record of that is the same.
+// record: they see the same, and the record of that is the same, hash for hash.
 func TestPlayClients(t *testing.T) {
 	ca := newAuthority(t, "e2e authority")
 	for i, c := range modernClients("") {
@@ -66,7 +66,7 @@ func TestPlayClients(t *testing.T) {
 			j := newJob(t, both()[i%len(both())])
 			root := j.file("root.pem", ca.pem())
 			argv := c.argv(j, "https://"+host, "http://"+host)
-			rec := j.must(j.inspect([]string{"--output", "rec.db", "--upstream-ca", root, "--connect-to", host + ":443:127.0.0.1:" + o.port, "--connect-to", host + ":80:127.0.0.1:" + clear}, argv...), 0)
+			rec := j.must(j.inspect([]string{"--output", "rec.db", "--keep-secrets", "--upstream-ca", root, "--connect-to", host + ":443:127.0.0.1:" + o.port, "--connect-to", host + ":80:127.0.0.1:" + clear}, argv...), 0)
 			o.mu.Lock()
 			seen := len(o.log)
 			o.mu.Unlock()

@@ -22,7 +22,8 @@ type answer struct {
 	steps    []piece       // of the body, decoded
 	coding   []string      // to apply
 	trailers []flow.Field
-	cut      bool // it ends by a reset
+	exact    []byte // the body as it was on the wire; nil: it is coded anew
+	cut      bool   // it ends by a reset
 	detail   *flow.Detail
 }
 
@@ -56,7 +57,36 @@ func (p *Player) prepare(d *flow.Detail) *answer {
 		}
 	}
 	a.steps = cutUp(d, p.opt.Fast)
+	if b := d.Response.Body; b != nil && b.Encoding != "" && !a.cut && p.opt.Raw != nil && (len(d.Events) == 0 || p.opt.Fast) {
+		a.exact = p.wire(d)
+	}
 	return a
+}
+
+// wire returns the body of an answer as it was on the wire, nil if that was not
+// kept whole.
+func (p *Player) wire(d *flow.Detail) []byte {
+	raw, err := p.opt.Raw(d.ID)
+	if err != nil {
+		return nil
+	}
+	body, ok := wireBody(behindEarly(raw, d), d.Response.Head.Version, d.Response.Head)
+	if !ok || d.Response.Body == nil || int64(len(body)) != d.Response.Body.Size {
+		return nil
+	}
+	return body
+}
+
+// behindEarly cuts the heads of 1xx answers of HTTP/1 off.
+func behindEarly(raw []byte, d *flow.Detail) []byte {
+	if d.Response.Head.Version != "2" {
+		for range d.Response.Informational {
+			if _, rest, ok := bytes.Cut(raw, []byte("\r\n\r\n")); ok {
+				raw = rest
+			}
+		}
+	}
+	return raw
 }
 
 // cutUp cuts a body into what came at a time. What stands between two events
@@ -96,6 +126,9 @@ func (a *answer) bodiless(method string) bool {
 
 // whole reports whether the body goes out in one piece, and returns it coded.
 func (a *answer) whole() ([]byte, bool) {
+	if a.exact != nil {
+		return a.exact, true
+	}
 	if len(a.steps) > 1 || a.cut || len(a.steps) == 1 && a.steps[0].at > 0 {
 		return nil, false
 	}

@@ -59,7 +59,7 @@ func statusText(h *flow.Head) string {
 	if h == nil {
 		return "no answer"
 	}
-	return strings.TrimSpace(fmt.Sprintf("%d %s", h.Status, h.Reason))
+	return itoa(h.Status) // HTTP/2 has no reason
 }
 
 func diffFields(a, b *flow.Head) []Change {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -22,8 +23,9 @@ import (
 type PlayOptions struct {
 	// Load reads all of a flow.
 	Load  func(id int64) (*flow.Detail, error)
-	Fast  bool // answers come at once, not when they came
-	Exact bool // a request is not answered by the nearest recorded one
+	Raw   func(id int64) ([]byte, error) // the answer as it was on the wire; nil: not kept
+	Fast  bool                           // answers come at once, not when they came
+	Exact bool                           // a request is not answered by the nearest recorded one
 }
 
 // A Certifier makes what the server of a name, or an address, shows. like is
@@ -113,6 +115,13 @@ func NewPlayer(session string, flows []*flow.Exchange, o PlayOptions) (*Player, 
 func (p *Player) add(x *flow.Exchange) {
 	h := x.Request.Head
 	p.learn(x)
+	if h.Method == http.MethodConnect && h.Protocol == "" {
+		return // a proxy's tunnel: what is asked within stands by itself
+	}
+	if h.Method == http.MethodConnect { // RFC 8441: we offer the older way only
+		old := *h
+		old.Method, h = http.MethodGet, &old
+	}
 	if x.Response == nil || x.Response.Head == nil {
 		if e := x.Error; e == nil || e.Where != flow.AtUpstream {
 			return // the client left, or the record ends: there was no answer to give

@@ -271,6 +271,28 @@ func TestPlayHead(t *testing.T) {
 	}
 }
 
+// TestPlayWireForm: a coded answer is given in the bytes in which it came, where
+// these were kept.
+func TestPlayWireForm(t *testing.T) {
+	const plain = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+	coded, err := encodeBody("zstd", []byte(plain))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for kept, size := range map[string]int{"all": len(coded), "some": len(coded) + 1} {
+		tp := newTape(t)
+		d := tp.exchange("GET", "/z", "", 200, plain, flow.Field{Name: "Content-Encoding", Value: "zstd"}, flow.Field{Name: "Content-Length", Value: itoa(len(coded))})
+		d.Response.Head.Version, d.Response.Body.Encoding, d.Response.Body.Size = "1.1", "zstd", int64(size)
+		d.Response.Informational = []*flow.Head{{Status: 103, Version: "1.1"}}
+		wire := append([]byte("HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\n\r\n"), coded...)
+		_, c := tp.play(PlayOptions{Raw: func(int64) ([]byte, error) { return wire, nil }})
+		resp, got := ask(t, c, "GET", base+"/z", "")
+		if (got == string(coded)) != (kept == "all") || string(decodeBody("zstd", []byte(got))) != plain || resp.ContentLength != int64(len(got)) {
+			t.Errorf("%s kept: %q", kept, got)
+		}
+	}
+}
+
 // TestPlayTrailers: a gRPC answer ends with its trailers.
 func TestPlayTrailers(t *testing.T) {
 	tp := newTape(t)
@@ -343,13 +365,24 @@ func TestPlayConnect(t *testing.T) {
 	}
 }
 
-// TestPlayWebSocket: messages follow those of the client as they did.
+// TestPlayWebSocket: messages follow those of the client as they did, also where
+// they were recorded over HTTP/2.
 func TestPlayWebSocket(t *testing.T) {
+	for _, over2 := range []bool{false, true} {
+		playWebSocket(t, over2)
+	}
+}
+
+func playWebSocket(t *testing.T, over2 bool) {
 	tp := newTape(t)
 	tp.alpn = "http/1.1"
 	d := tp.exchange("GET", "/ws", "", 101, "", flow.Field{Name: "Upgrade", Value: "websocket"}, flow.Field{Name: "Connection", Value: "Upgrade"},
 		flow.Field{Name: "Sec-WebSocket-Accept", Value: "old"}, flow.Field{Name: "Sec-WebSocket-Extensions", Value: "permessage-deflate"})
 	d.Kind, d.Response.Head.Protocol, d.Response.Head.Version = flow.KindWebSocket, "websocket", "1.1"
+	if over2 { // RFC 8441
+		d.Request.Head.Method, d.Request.Head.Protocol = "CONNECT", "websocket"
+		d.Response.Head.Status, d.Response.Head.Fields = 200, nil
+	}
 	say := func(side flow.Side, op uint8, text string) {
 		d.Messages = append(d.Messages, flow.Piece{Side: side, Opcode: op, Data: []byte(text), At: d.Responded})
 	}
@@ -369,7 +402,7 @@ func TestPlayWebSocket(t *testing.T) {
 	io.WriteString(conn, "GET /ws HTTP/1.1\r\nHost: "+playedHost+"\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
 	r := bufio.NewReader(conn)
 	resp, err := http.ReadResponse(r, nil)
-	if err != nil || resp.StatusCode != 101 || resp.Header.Get("Sec-WebSocket-Accept") != "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" || resp.Header.Get("Sec-WebSocket-Extensions") != "" {
+	if err != nil || resp.StatusCode != 101 || resp.Header.Get("Sec-WebSocket-Accept") != "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" || resp.Header.Get("Sec-WebSocket-Extensions") != "" || resp.Header.Get("Upgrade") != "websocket" {
 		t.Fatalf("%+v %v", resp, err)
 	}
 	send := func(op byte, text string) {

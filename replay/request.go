@@ -55,7 +55,8 @@ func Make(d *flow.Detail, o Options) (r *Request, secrets []string, err error) {
 	if f.kept > 0 {
 		r.Notes = append(r.Notes, fmt.Sprintf("%d placeholders in the body are sent as they stand", f.kept))
 	}
-	if !changed && len(f.values) == 0 && o.plain() && len(o.Raw) > 0 && !o.Clipped && h.Version != "2" {
+	upgrades := r.stay()
+	if !changed && !upgrades && len(f.values) == 0 && o.plain() && len(o.Raw) > 0 && !o.Clipped && h.Version != "2" {
 		r.Exact = o.Raw
 		r.Notes = append(r.Notes, "the bytes are those that were on the wire")
 	}
@@ -175,13 +176,32 @@ func (o *Options) applyHeader(h *flow.Head) {
 	}
 }
 
+// stay takes an offer to switch protocols out of the request, and reports
+// whether there was one.
+func (r *Request) stay() bool {
+	h := &r.Head
+	if h.Version == "2" || h.Get("Upgrade") == "" && h.Get("HTTP2-Settings") == "" {
+		return false
+	}
+	h.Fields = dropField(dropField(h.Fields, "Upgrade"), "HTTP2-Settings")
+	var kept []string
+	for _, token := range strings.Split(strings.Join(h.Values("Connection"), ","), ",") {
+		if token = strings.TrimSpace(token); token != "" && !strings.EqualFold(token, "Upgrade") && !strings.EqualFold(token, "HTTP2-Settings") {
+			kept = append(kept, token)
+		}
+	}
+	if len(kept) > 0 {
+		h.Fields = setField(h.Fields, "Connection", strings.Join(kept, ", "))
+	} else {
+		h.Fields = dropField(h.Fields, "Connection")
+	}
+	r.Notes = append(r.Notes, "without Upgrade: no other protocol is spoken here")
+	return true
+}
+
 // request fills all places of a request.
 func (f *filler) request(r *Request, d *flow.Detail, body []byte) ([]byte, error) {
 	h := &r.Head
-	if h.Version != "2" && (h.Get("Upgrade") != "" || h.Get("HTTP2-Settings") != "") {
-		h.Fields = dropField(dropField(h.Fields, "Upgrade"), "HTTP2-Settings")
-		r.Notes = append(r.Notes, "without Upgrade: no other protocol is spoken here")
-	}
 	var err error
 	if h.Target, err = f.target(h.Target); err != nil {
 		return nil, err

@@ -187,6 +187,15 @@ func itoaHex(n int) string {
 	return s
 }
 
+// TestMakeStays: an offer to switch protocols is not made again.
+func TestMakeStays(t *testing.T) {
+	d := detail("", flow.Field{Name: "Connection", Value: "Upgrade, close, HTTP2-Settings"}, flow.Field{Name: "Upgrade", Value: "h2c"}, flow.Field{Name: "HTTP2-Settings", Value: "AA"})
+	r, _, err := Make(d, Options{Raw: []byte("POST / HTTP/1.1\r\nUpgrade: h2c\r\n\r\n")})
+	if want := "POST /v1/messages?beta=true HTTP/1.1\r\nHost: api.anthropic.com\r\nConnection: close\r\n\r\n"; err != nil || string(r.Wire()) != want {
+		t.Errorf("%v %q", err, r.Wire())
+	}
+}
+
 func TestMakeRefuses(t *testing.T) {
 	signed := detail("", flow.Field{Name: "Authorization", Value: "AWS4-HMAC-SHA256 [REDACTED:sigv4]"})
 	query := detail("")

@@ -71,7 +71,7 @@ func (s *served1) request(r *http.Request) error {
 	case a.head == nil:
 		s.raw.Reset()
 		return errOver
-	case m == nil && a.head.Status == http.StatusSwitchingProtocols && want.websocket && a.detail.IsWebSocket():
+	case m == nil && want.websocket && a.detail.IsWebSocket():
 		return s.webSocket(r, a)
 	case m == nil && a.head.Status == http.StatusSwitchingProtocols:
 		s.raw.Reset() // what it switched to cannot be played

@@ -25,7 +25,12 @@ const maxFrame = 64 << 20
 func (s *served1) webSocket(r *http.Request, a *answer) error {
 	sum := sha1.Sum([]byte(r.Header.Get("Sec-WebSocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
 	fs := setField(dropField(a.head.Fields, "Sec-WebSocket-Extensions"), "Sec-WebSocket-Accept", base64.StdEncoding.EncodeToString(sum[:]))
-	s.head(a.head, "1.1", fs)
+	head := *a.head
+	if head.Status != http.StatusSwitchingProtocols { // RFC 8441
+		head = flow.Head{Status: http.StatusSwitchingProtocols, Reason: http.StatusText(http.StatusSwitchingProtocols)}
+		fs = setField(setField(fs, "Upgrade", "websocket"), "Connection", "Upgrade")
+	}
+	s.head(&head, "1.1", fs)
 	if err := s.w.Flush(); err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -72,8 +73,19 @@ func (p *playing) read(o *playOptions) error {
 	if err != nil {
 		return err
 	}
-	p.Player, err = replay.NewPlayer(s.ID, p.withChains(xs), replay.PlayOptions{Load: p.reader.Detail, Fast: o.fast, Exact: o.exact})
+	opt := replay.PlayOptions{Load: p.reader.Detail, Fast: o.fast, Exact: o.exact}
+	if s.Secrets {
+		opt.Raw = p.raw
+	}
+	p.Player, err = replay.NewPlayer(s.ID, p.withChains(xs), opt)
 	return err
+}
+
+// raw reads an answer as it was on the wire.
+func (p *playing) raw(id int64) ([]byte, error) {
+	var b bytes.Buffer
+	_, err := p.reader.WriteRaw(&b, id, flow.Server)
+	return b.Bytes(), err
 }
 
 // withChains fills in the certificates of servers, which lists leave out, of one
