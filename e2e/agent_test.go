@@ -82,9 +82,10 @@ type call struct {
 	}
 }
 
-// TestAgent records an agent of three turns and asks the record the questions
-// that people have.
-func TestAgent(t *testing.T) {
+// recordAgent records an agent of three turns as session "agent". flags lead
+// to the server.
+func recordAgent(t *testing.T) (j *job, flags []string) {
+	t.Helper()
 	need(t, "python3")
 	script, err := os.ReadFile("testdata/agent/agent.py")
 	if err != nil {
@@ -92,12 +93,20 @@ func TestAgent(t *testing.T) {
 	}
 	ca := newAuthority(t, "models")
 	o := serve(t, &tls.Config{Certificates: []tls.Certificate{ca.leaf(t, []string{modelHost}, nil)}}, model)
-	j := newJob(t, both()[0])
-	r := j.must(j.inspect([]string{"--upstream-ca", j.file("ca.pem", ca.pem()), "--connect-to", modelHost + ":443:127.0.0.1:" + o.port, "--session", "agent", "--max-body", "64"},
+	j = newJob(t, both()[0])
+	flags = []string{"--upstream-ca", j.file("ca.pem", ca.pem()), "--connect-to", modelHost + ":443:127.0.0.1:" + o.port}
+	r := j.must(j.inspect(append(flags, "--session", "agent", "--max-body", "64"),
 		"python3", j.file("agent.py", string(script)), "https://"+modelHost), 0)
 	if strings.TrimSpace(r.stdout) != "It is noon there too." {
 		t.Fatalf("the agent says %q", r.stdout)
 	}
+	return j, flags
+}
+
+// TestAgent records an agent of three turns and asks the record the questions
+// that people have.
+func TestAgent(t *testing.T) {
+	j, _ := recordAgent(t)
 	checkCalls(t, j)
 	ask := func(want string, args ...string) {
 		t.Helper()
