@@ -139,9 +139,9 @@ func (c *Call) chatRequest(o object) {
 			c.Messages = append(c.Messages, chatMessage(raw))
 		}
 	}
-	c.leading()
 	c.Session = o.text("session_id") // of OpenRouter
 	c.Params = append(c.Params, o.without(read...)...)
+	c.leading()
 }
 
 // leading makes the system prompt of the messages at the beginning that say it.
@@ -149,7 +149,9 @@ func (c *Call) leading() {
 	for len(c.Messages) > 0 && (c.Messages[0].Role == "system" || c.Messages[0].Role == "developer") {
 		m := c.Messages[0]
 		for _, p := range m.Extra {
-			c.Params = append(c.Params, Param{m.Role + "." + p.Name, p.Value})
+			if p.Name != "id" && p.Name != "status" { // of items
+				c.Params = append(c.Params, Param{m.Role + "." + p.Name, p.Value})
+			}
 		}
 		c.System, c.Messages = append(c.System, m.Blocks...), c.Messages[1:]
 	}

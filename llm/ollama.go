@@ -48,7 +48,6 @@ func readOllama(in *input) []*Call {
 	for _, raw := range o.list("messages") {
 		c.Messages = append(c.Messages, ollamaMessage(raw))
 	}
-	c.leading()
 	if in.api == OllamaGenerate {
 		read = append(read, "prompt", "system", "images")
 		c.System = content(o.get("system"))
@@ -59,6 +58,7 @@ func readOllama(in *input) []*Call {
 		}
 	}
 	c.Params = append(c.Params, o.without(read...)...)
+	c.leading()
 	c.ollamaAnswer(in)
 	return []*Call{c}
 }

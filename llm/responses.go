@@ -29,7 +29,6 @@ func (c *Call) responsesRequest(o object) {
 	case '[':
 		read = append(read, "input")
 		c.Messages = items(elements(raw))
-		c.leading()
 	}
 	c.Previous = o.text("previous_response_id")
 	c.Session = o.text("conversation")
@@ -37,6 +36,7 @@ func (c *Call) responsesRequest(o object) {
 		c.Session = id
 	}
 	c.Params = append(c.Params, o.without(read...)...)
+	c.leading()
 }
 
 // codexSession takes the conversation from where Codex names it: a field of the
