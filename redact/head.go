@@ -58,7 +58,9 @@ func (r *Redactor) head(h *flow.Head) (*flow.Head, int) {
 	if n == 0 {
 		return h, 0
 	}
-	return &c, n
+	changed := new(flow.Head) // only now: most heads stay as they are
+	*changed = c
+	return changed, n
 }
 
 // Fields is Head for header or trailer fields alone.
@@ -109,7 +111,7 @@ func (r *Redactor) settle(s string, n int, url bool) (string, int) {
 	if r.isClean(viewOf(s)) {
 		return s, n
 	}
-	p, m := settle([]byte(s), func(p []byte) ([]byte, int) { return apply(p, r.text(p, url)) })
+	p, m := settle(viewOf(s), func(p []byte) ([]byte, int) { return apply(p, r.text(p, url)) })
 	if m == 0 {
 		return s, n
 	}

@@ -145,21 +145,23 @@ func flagsOf(k []byte) keyFlags {
 	if bytes.EqualFold(k, []byte("client_secret")) {
 		f |= keyClientSecret
 	}
-	if hasPrefix(bytes.ToLower(k), "credential") {
+	const word = "credential"
+	if len(k) >= len(word) && strings.EqualFold(string(k[:len(word)]), word) {
 		f |= keyCredential
 	}
 	return f
 }
 
-// The sizes of the memories below, which are tables: what comes takes the
-// place of what was there.
+// The sizes of the memories below: tables of sets of which each name has one.
+// What is met again moves to the front of its set, and what is new takes the
+// place of the last.
 const (
-	keysSeen   = 256
-	namesSeen  = 128
-	fieldsSeen = 256
-	markSeen   = 512
-	maxKey     = 64  // bytes of a name that is kept
-	maxField   = 512 // bytes of a value
+	keySets   = 64
+	nameSets  = 32
+	fieldSets = 64
+	markSeen  = 512
+	maxKey    = 64  // bytes of a name that is kept
+	maxField  = 512 // bytes of a value
 )
 
 // A seen name, and how much was known when it was found to be no secret
@@ -188,9 +190,9 @@ type seenField struct {
 // seen is what passed lately. It holds only what passed twice, or is short.
 type seen struct {
 	seed   maphash.Seed
-	keys   [keysSeen]seenKey
-	names  [namesSeen]seenName
-	fields [fieldsSeen]seenField
+	keys   [keySets][4]seenKey
+	names  [nameSets][4]seenName
+	fields [fieldSets][4]seenField
 	marks  [markSeen]uint64 // the hashes of fields that passed once
 	long   seenKey
 }
@@ -206,6 +208,15 @@ func (r *Redactor) past() *seen {
 	return r.seen
 }
 
+// forward moves element i of a set towards its front and returns where it is.
+func forward[T any](set []T, i int) *T {
+	if i == 0 {
+		return &set[0]
+	}
+	set[i-1], set[i] = set[i], set[i-1]
+	return &set[i-1]
+}
+
 // key returns what is known of the name of a member. It is valid until the
 // next call.
 func (r *Redactor) key(k []byte) *seenKey {
@@ -214,10 +225,14 @@ func (r *Redactor) key(k []byte) *seenKey {
 		s.long = seenKey{flags: flagsOf(k), clean: unknown}
 		return &s.long
 	}
-	e := &s.keys[maphash.Bytes(s.seed, k)%keysSeen]
-	if e.text != string(k) || k == nil {
-		*e = seenKey{string(k), flagsOf(k), unknown}
+	set := &s.keys[maphash.Bytes(s.seed, k)%keySets]
+	for i := range set {
+		if set[i].text == string(k) && len(k) > 0 {
+			return forward(set[:], i)
+		}
 	}
+	e := &set[len(set)-1]
+	*e = seenKey{string(k), flagsOf(k), unknown}
 	return e
 }
 
@@ -227,10 +242,14 @@ func (r *Redactor) name(name string) *seenName {
 	if len(name) > maxKey {
 		return &seenName{name, classify(name), unknown}
 	}
-	e := &s.names[maphash.String(s.seed, name)%namesSeen]
-	if e.text != name || name == "" {
-		*e = seenName{strings.Clone(name), classify(name), unknown}
+	set := &s.names[maphash.String(s.seed, name)%nameSets]
+	for i := range set {
+		if set[i].text == name && name != "" {
+			return forward(set[:], i)
+		}
 	}
+	e := &set[len(set)-1]
+	*e = seenName{strings.Clone(name), classify(name), unknown}
 	return e
 }
 
@@ -238,9 +257,12 @@ func (r *Redactor) name(name string) *seenName {
 func (r *Redactor) nameAndField(name, value string) (outName, outValue string, n int) {
 	s := r.past()
 	h := maphash.String(s.seed, name)*0x9e3779b97f4a7c15 ^ maphash.String(s.seed, value)
-	m := &s.fields[h%fieldsSeen]
-	if m.hash == h && m.learnt == r.known.learnt && m.name == name && m.value == value && name != "" {
-		return m.outName, m.outText, m.n
+	set := &s.fields[h%fieldSets]
+	for i := range set {
+		if m := &set[i]; m.hash == h && m.learnt == r.known.learnt && m.name == name && m.value == value && name != "" {
+			m = forward(set[:], i)
+			return m.outName, m.outText, m.n
+		}
 	}
 	learnt := r.known.learnt
 	outValue, n = r.field(name, value)
@@ -254,7 +276,7 @@ func (r *Redactor) nameAndField(name, value string) (outName, outValue string, n
 		return outName, outValue, n
 	}
 	// Clones, for name and value are part of a whole head.
-	*m = seenField{h, strings.Clone(name), strings.Clone(value), strings.Clone(outName), strings.Clone(outValue), n, learnt}
+	set[len(set)-1] = seenField{h, strings.Clone(name), strings.Clone(value), strings.Clone(outName), strings.Clone(outValue), n, learnt}
 	return outName, outValue, n
 }
 

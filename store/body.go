@@ -56,7 +56,7 @@ func (w *writer) body(l *live, e *flow.Event) {
 	}
 	if b.whole {
 		if len(b.pend)+len(e.Data) <= maxWhole && w.whole+len(e.Data) <= maxWholeAll {
-			b.pend = append(b.pend, e.Data...)
+			b.pend = append(w.widen(b.pend, len(e.Data)), e.Data...)
 			w.whole += len(e.Data)
 			return
 		}
@@ -114,22 +114,35 @@ func (w *writer) cut(l *live, part int, last bool) {
 		b.spans, b.size = nil, 0
 	}
 	if len(b.pend) == 0 {
-		if cap(b.pend) >= blockBody {
+		switch n := cap(b.pend); {
+		case n >= blockBody && n <= 2*blockBody:
 			w.room = b.pend
+		case n >= roomSmall && n <= roomLarge && len(w.small) < maxRooms:
+			w.small = append(w.small, b.pend)
 		}
 		b.pend = nil
 	}
 }
 
-// widen returns p with room for n more bytes. A body that is longer than most
-// gets at once what a block of it takes.
+// roomSmall and roomLarge bound the rooms that are kept, and maxRooms their number.
+const (
+	roomSmall = 1 << 10
+	roomLarge = 16 << 10
+	maxRooms  = 32
+)
+
+// widen returns p with room for n more bytes, if that needs none of its own. A
+// body that is longer than most gets at once what a block of it takes.
 func (w *writer) widen(p []byte, n int) []byte {
+	if k := len(w.small); p == nil && k > 0 && cap(w.small[k-1]) >= n {
+		p, w.small = w.small[k-1], w.small[:k-1]
+	}
 	n += len(p)
-	if n <= cap(p) || n < blockBody/8 {
+	if n <= cap(p) || n < blockBody/8 || n > blockBody+blockBody/4 {
 		return p
 	}
 	if w.room == nil || cap(w.room) < n {
-		w.room = make([]byte, 0, max(n, blockBody+blockBody/4))
+		w.room = make([]byte, 0, blockBody+blockBody/4)
 	}
 	q := append(w.room[:0], p...)
 	w.room = nil

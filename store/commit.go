@@ -290,7 +290,7 @@ func (w *writer) writeFlow(l *live) error {
 	if !l.inserted {
 		l.inserted, x.ID = true, id
 	}
-	p := encodeDoc(append(w.doc[:0], plainBlob), x)
+	p := w.coder.encode(append(w.doc[:0], plainBlob), x)
 	w.doc = p
 	if len(p) > squeezeFrom && x.State != flow.StateOpen { // an open one will be written again
 		p = squeeze(w.chunks.enc, p[1:])

@@ -52,7 +52,9 @@ func (c *docCoder) exchange(x *flow.Exchange) {
 	notes := toNotes(x.Marks)
 	if c.present(len(notes) > 0) {
 		c.json(&notes)
-		x.Marks = fromNotes(notes)
+		if c.reading {
+			x.Marks = fromNotes(notes)
+		}
 	}
 }
 
@@ -142,7 +144,9 @@ func (c *docCoder) times(ts ...*time.Time) {
 		us -= base
 		c.int(&us)
 		base += us
-		*t = fromMicros(base)
+		if c.reading {
+			*t = fromMicros(base)
+		}
 	}
 }
 
@@ -172,7 +176,9 @@ func (c *docCoder) flags(fs ...*bool) {
 			n |= 1 << i
 		}
 	}
-	c.uint(&n)
+	if c.uint(&n); !c.reading {
+		return
+	}
 	for i, f := range fs {
 		*f = n>>i&1 != 0
 	}
@@ -191,14 +197,16 @@ func (c *docCoder) count(n int) int {
 
 func (c *docCoder) small(v *int) {
 	n := int64(*v)
-	c.int(&n)
-	*v = int(n)
+	if c.int(&n); c.reading {
+		*v = int(n)
+	}
 }
 
 func (c *docCoder) int(v *int64) {
 	n := uint64(*v<<1) ^ uint64(*v>>63) // zigzag
-	c.uint(&n)
-	*v = int64(n>>1) ^ -int64(n&1)
+	if c.uint(&n); c.reading {
+		*v = int64(n>>1) ^ -int64(n&1)
+	}
 }
 
 func (c *docCoder) uint(v *uint64) {
@@ -279,12 +287,20 @@ func (c *docCoder) take(n uint64) []byte {
 	return p
 }
 
-// encodeDoc writes the part of x that no column holds, behind b.
+// encodeDoc writes the part of x that no column holds, behind b. It changes
+// nothing of x: heads are shared with the road.
 func encodeDoc(b []byte, x *flow.Exchange) []byte {
-	y := *x // times are written back
-	c := docCoder{b: append(b, docForm), said: make([]string, 0, maxSaid)}
-	c.exchange(&y)
-	return c.b
+	var c docCoder
+	return c.encode(b, x)
+}
+
+// encode is encodeDoc with a coder that may be used again.
+func (c *docCoder) encode(b []byte, x *flow.Exchange) []byte {
+	clear(c.said)
+	*c = docCoder{b: append(b, docForm), said: c.said[:0]}
+	c.exchange(x)
+	b, c.b = c.b, nil
+	return b
 }
 
 // decodeDoc fills x from its document.

@@ -103,7 +103,7 @@ func (g *gate) isWhole(contentType string, p []byte) bool {
 		p = bytes.TrimLeft(p, " \t\r\n")
 		return len(p) > 0 && (p[0] == '{' || p[0] == '[')
 	}
-	return redact.IsWhole(contentType)
+	return g.r.IsWhole(contentType)
 }
 
 // streamGate redacts a body piece by piece; nil lets it through.

@@ -31,6 +31,8 @@ type writer struct {
 	slow  map[*live]bool
 	ops   ops
 	doc   []byte // used again for each document
+	coder docCoder
+	small [][]byte // rooms of small bodies that are over
 	spare []*live
 	room  []byte // of a body that is over, for the next
 	rev   int64  // number of the last burst
