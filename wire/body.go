@@ -5,6 +5,7 @@ import (
 	"hash"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"trace/flow"
@@ -37,6 +38,7 @@ type body struct {
 
 	size int64
 	sum  hash.Hash // nil until the first byte
+	hash hash.Hash // for sum; of a body before, or nil
 
 	names  []string // codings in the order in which they were applied; nil: none is undone
 	lead   []byte   // first bytes, until they show that the last coding is as named
@@ -55,10 +57,20 @@ type body struct {
 	events int64
 }
 
+// bodies are used again: there are two to each exchange.
+var bodies = sync.Pool{New: func() any { return new(body) }}
+
+// free gives up a body that has ended. Nobody may refer to it any more.
+func (b *body) free() {
+	*b = body{hash: b.hash}
+	bodies.Put(b)
+}
+
 // newBody begins the body of side's message in x. transfer are the transfer
 // codings beneath chunked. h is nil if the body is known to be empty.
 func newBody(x *exchange, side flow.Side, h *flow.Head, transfer []string) *body {
-	b := &body{x: x, side: side, limit: -1}
+	b := bodies.Get().(*body)
+	*b = body{x: x, side: side, limit: -1, hash: b.hash}
 	if h == nil {
 		return b
 	}
@@ -112,7 +124,11 @@ func unreadable(h *flow.Head, transfer []string) bool {
 func (b *body) write(at time.Time, p []byte) {
 	b.at = at
 	if b.sum == nil {
-		b.sum = sha256.New()
+		if b.hash == nil {
+			b.hash = sha256.New()
+		}
+		b.hash.Reset()
+		b.sum = b.hash
 	}
 	b.sum.Write(p)
 	b.size += int64(len(p))

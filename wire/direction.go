@@ -61,6 +61,7 @@ func (in *direction) endBody(at time.Time, cut bool, trailers []flow.Field) {
 	b := in.body
 	in.body, in.left, in.rest, in.scan = nil, 0, nil, 0
 	b.end(at, cut, trailers)
+	b.free()
 }
 
 // fault is an error of what this side sent.

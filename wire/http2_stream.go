@@ -335,6 +335,7 @@ func (s *stream) endBody(side flow.Side, at time.Time, cut bool) {
 	if body := half.body; body != nil {
 		half.body = nil
 		body.end(at, cut, half.trailers)
+		body.free()
 		half.trailers = nil
 	}
 }
