@@ -12,8 +12,9 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// maxDecoded bounds what a compressed body may become.
-const maxDecoded = 1 << 30
+// maxDecoded bounds what a compressed body may become; one that would be larger
+// stays as it is.
+const maxDecoded = 512 << 20
 
 // decode undoes content codings, the last one applied first. It reports false,
 // and the body stays as it is, where that does not work.
@@ -56,6 +57,6 @@ func decodeOne(coding string, p []byte) ([]byte, bool) {
 	if err != nil {
 		return nil, false
 	}
-	out, err := io.ReadAll(io.LimitReader(r, maxDecoded))
-	return out, err == nil
+	out, err := io.ReadAll(io.LimitReader(r, maxDecoded+1))
+	return out, err == nil && len(out) <= maxDecoded
 }

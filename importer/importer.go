@@ -55,17 +55,19 @@ type Bad struct {
 // error, which tells that the rest of the file could not be read.
 func Read(r io.Reader, format string, emit func(flow.Event), bad func(Bad)) (int, error) {
 	b := bufio.NewReaderSize(r, 1<<20)
-	if mark, _ := b.Peek(3); bytes.Equal(mark, []byte("\xef\xbb\xbf")) {
+	mark, err := b.Peek(3)
+	if err != nil && err != io.EOF {
+		return 0, err
+	}
+	if bytes.Equal(mark, []byte("\xef\xbb\xbf")) {
 		b.Discard(3)
 	}
 	if format == "" {
-		var err error
 		if format, err = detect(b); err != nil {
 			return 0, err
 		}
 	}
 	s := &sink{emit: emit, bad: bad, conns: map[string]*conn{}, taken: map[int64]bool{}}
-	var err error
 	switch format {
 	case FormatHAR:
 		err = readHAR(b, s)
