@@ -138,6 +138,7 @@ func (s *anthropicStream) other(name string, e *event) {
 	case e.text == "[DONE]":
 		s.stopped = true
 	case e.head != nil && !e.data.has("type"): // Bedrock's, to be ignored
+	case e.cut: // half a word is no name
 	case !absent(e.data.get("error")) && !e.data.has("type"):
 		s.c.Error = &Error{Status: 200}
 		s.c.Error.read(e.data)

@@ -114,12 +114,6 @@ func Compare(a, b *Call) *Diff {
 	d.tools(a.Tools, b.Tools)
 	d.blocks(a.System, b.System, Change{Area: AreaSystem, OldIndex: -1, NewIndex: -1})
 	d.messages(a, b)
-	for i := range d.Changes {
-		if c := &d.Changes[i]; c.Area != AreaParam && c.What != WasMarked {
-			d.First = i
-			break
-		}
-	}
 	d.judge(a, b)
 	return d
 }

@@ -172,6 +172,44 @@ func TestCompareFindsWhatBrokeTheCache(t *testing.T) {
 	}
 }
 
+func TestCompareKnowsTheBillingLine(t *testing.T) {
+	for _, c := range []struct {
+		provider string
+		read     int64
+		result   string
+		why      string
+	}{
+		{"anthropic", 9000, CacheHit, "the prompt is unchanged up to the mark at message 1 (user): 9000 tokens were read"},
+		{"", 9000, CacheHit, "the prompt is unchanged up to the mark at message 1 (user): 9000 tokens were read"},
+		{"", 0, CacheMiss, `system block 1 was changed ("…n=2.1; cc_entrypoint=cli; cch=11111;" → "…n=2.1; cc_entrypoint=cli; cch=22222;"), so nothing that the first call stored could be read`},
+	} {
+		k := newCoding()
+		line := func(cch string) {
+			k.system = []any{said("x-anthropic-billing-header: cc_version=2.1; cc_entrypoint=cli; cch=" + cch + ";"), k.system[len(k.system)-1]}
+		}
+		line("11111")
+		a := coding(k, 0, 0, 9000, use("t1", "Read", fields{"path": "parse.go"}))
+		k.say(result("t1", "package parse"))
+		line("22222")
+		b := coding(k, time.Second*9, c.read, 400, said("Done"))
+		a.Provider, b.Provider = c.provider, c.provider
+		if d := Compare(a, b); d.Cache.Result != c.result || d.Cache.Why != c.why {
+			t.Errorf("%s: %s", d.Cache.Result, d.Cache.Why)
+		}
+	}
+}
+
+func TestCompareTellsWhatTheProviderSays(t *testing.T) {
+	k := newCoding()
+	a := coding(k, 0, 0, 9000, said("x"))
+	k.model = "claude-y"
+	b := coding(k, time.Second*9, 0, 9000, said("x"))
+	b.Extra = []Param{{"diagnostics", json.RawMessage(`{"cache_miss_reason":{"type":"model_changed","cache_missed_input_tokens":6751}}`)}}
+	if v := Compare(a, b).Cache; v.Told != "model_changed (6751 tokens)" || !strings.HasSuffix(v.Why, "; the provider says: model_changed (6751 tokens)") {
+		t.Errorf("%+v", v)
+	}
+}
+
 func TestCompareShowsTheText(t *testing.T) {
 	k := newCoding()
 	a := coding(k, 0, 0, 9000, said("x"))

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -39,6 +40,9 @@ type CacheVerdict struct {
 	Break int `json:"break"`
 	// Why says all that in one sentence.
 	Why string `json:"why"`
+	// Told is the reason that the provider itself gives for a miss (Anthropic's
+	// diagnostics.cache_miss_reason); "" if it gives none.
+	Told string `json:"told,omitempty"`
 }
 
 // What Anthropic's cache does.
@@ -62,14 +66,19 @@ type unit struct {
 	mark         json.RawMessage
 }
 
-// units lays a prompt out: tools, system, messages.
-func units(c *Call) []unit {
+// units lays a prompt out: tools, system, messages. Where the provider skips the
+// billing line of a system prompt, it does not count.
+func units(c *Call, skips bool) []unit {
 	var list []unit
 	for i := range c.Tools {
 		list = append(list, unit{AreaTool, i, -1, c.Tools[i].digest(), c.Tools[i].Cache})
 	}
 	for i := range c.System {
-		list = append(list, unit{AreaSystem, i, -1, none.exact(&c.System[i]), c.System[i].Cache})
+		u := unit{AreaSystem, i, -1, none.exact(&c.System[i]), c.System[i].Cache}
+		if rest, ok := unbilled(c.System[i].Text); ok && skips {
+			u.digest = none.text(rest)
+		}
+		list = append(list, u)
 	}
 	for i := range c.Messages {
 		m := &c.Messages[i]
@@ -83,6 +92,17 @@ func units(c *Call) []unit {
 		list[len(list)-1].mark = mark
 	}
 	return list
+}
+
+// unbilled returns the text of a system prompt behind the line by which Claude
+// Code says for whom it works; ok is false if it has none. The line changes with
+// every request; Anthropic takes it out before it caches, others may not.
+func unbilled(s string) (rest string, ok bool) {
+	if !strings.HasPrefix(s, "x-anthropic-billing-header:") {
+		return s, false
+	}
+	_, rest, _ = strings.Cut(s, "\n")
+	return rest, true
 }
 
 // name says where a unit is, counted from 1.
@@ -129,7 +149,8 @@ func (j *judge) asked() bool {
 
 // judge fills in the verdict.
 func (d *Diff) judge(a, b *Call) {
-	j := judge{d: d, v: &d.Cache, a: a, b: b, ua: units(a), ub: units(b)}
+	skips := b.Provider == "anthropic" || b.Usage != nil && b.Usage.CacheRead > 0
+	j := judge{d: d, v: &d.Cache, a: a, b: b, ua: units(a, skips), ub: units(b, skips)}
 	j.v.Break, j.v.Stored, j.v.Read, j.v.Written, j.v.Prompt = -1, -1, -1, -1, -1
 	if !a.Asked.IsZero() && !b.Asked.IsZero() {
 		j.v.Age = b.Asked.Sub(a.Asked)
@@ -144,7 +165,7 @@ func (d *Diff) judge(a, b *Call) {
 		j.common++
 	}
 	j.parameters()
-	if j.common < len(j.ua) && j.v.Break < 0 {
+	if d.First = j.first(skips); j.common < len(j.ua) && j.v.Break < 0 {
 		j.v.Break = d.First
 	}
 	if j.explicit = j.asked(); j.explicit {
@@ -153,6 +174,25 @@ func (d *Diff) judge(a, b *Call) {
 		j.automatic()
 	}
 	j.result()
+}
+
+// first returns the first change of the prompt that counts; -1 if there is none.
+func (j *judge) first(skips bool) int {
+	for i := range j.d.Changes {
+		c := &j.d.Changes[i]
+		if c.Area == AreaParam || c.What == WasMarked {
+			continue
+		}
+		if skips && c.Area == AreaSystem && c.What == WasChanged {
+			x, old := unbilled(j.a.System[c.OldIndex].Text)
+			y, now := unbilled(j.b.System[c.NewIndex].Text)
+			if old && now && x == y {
+				continue
+			}
+		}
+		return i
+	}
+	return -1
 }
 
 // parameters shortens what is common where a parameter takes part in the
@@ -343,6 +383,22 @@ func (j *judge) result() {
 	} else if v.Read > 0 && !v.ExpectedAll {
 		v.Why += fmt.Sprintf("; %d of %d tokens were", v.Read, max(v.Stored, v.Read))
 	}
+	if v.Told = told(j.b); v.Told != "" {
+		v.Why += "; the provider says: " + v.Told
+	}
+}
+
+// told returns the reason for a miss that an answer gives.
+func told(c *Call) string {
+	reason := members(object(c.Extra).get("diagnostics")).get("cache_miss_reason")
+	if o := members(reason); o != nil {
+		s := o.text("type")
+		if n := o.integer("cache_missed_input_tokens"); n > 0 {
+			s += fmt.Sprintf(" (%d tokens)", n)
+		}
+		return s
+	}
+	return text(reason)
 }
 
 // enough is how much is as good as all: automatic caches work in steps of

@@ -165,7 +165,11 @@ func (t *Threads) Add(c Turn) Link {
 		t.turns = append(t.turns, u)
 		return u.link
 	}
-	u.system = none.blocks(c.Call.System)
+	for i := range c.Call.System {
+		b := c.Call.System[i]
+		b.Text, _ = unbilled(b.Text)
+		u.system = u.system.block(&b)
+	}
 	u.gist = &gist{}
 	u.gist.asked(c.Call.Messages)
 	q := query{t: t, u: &u, started: c.Started, call: c.Call}
