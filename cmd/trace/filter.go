@@ -41,6 +41,10 @@ type selection struct {
 	from, to string
 	jq       []string
 
+	// bare leaves out what is found out about calls to language models, which
+	// may have to be read for it: for commands that do not show it.
+	bare bool
+
 	span    span
 	filters []filter
 }
@@ -212,7 +216,9 @@ func (s *selection) readFrom(r *store.Reader, now time.Time, c *choice) error {
 	} else {
 		xs, err = r.Flows(q)
 	}
-	attachCalls(r, xs)
+	if !s.bare {
+		attachCalls(r, xs)
+	}
 	c.flows = append(c.flows, xs...)
 	c.files[session.ID] = session.File
 	marks, e := r.Marks()

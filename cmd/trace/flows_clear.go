@@ -59,6 +59,7 @@ func (o *clearOptions) run(ctx context.Context, in io.Reader, w, stderr io.Write
 	case o.all && !o.yes && !o.dry && !isTerminal(in):
 		return usageError{errors.New("--all deletes flows of all sessions: it wants --yes")}
 	}
+	o.bare = o.every
 	c, err := o.choose(ctx, stderr)
 	if err != nil {
 		return err

@@ -74,6 +74,7 @@ func (o *compareOptions) one(arg string, w *terminal) error {
 }
 
 func (o *compareOptions) several(ctx context.Context, w *terminal, stderr io.Writer) error {
+	o.bare = len(o.jq) == 0
 	c, err := o.choose(ctx, stderr)
 	if err != nil {
 		return err

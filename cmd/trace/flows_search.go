@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -84,6 +85,7 @@ func (o *searchOptions) run(ctx context.Context, text string, w *terminal, stder
 	if ctx == nil {
 		ctx = context.Background()
 	}
+	o.bare = true // --jq is for what has hits
 	c, err := o.read(stderr)
 	if err != nil {
 		return err
@@ -93,6 +95,9 @@ func (o *searchOptions) run(ctx context.Context, text string, w *terminal, stder
 	found := 0
 	err = c.each(func(r *store.Reader, xs []*flow.Exchange) error {
 		all, err := o.search(ctx, r, xs)
+		if asJSON {
+			attachCalls(r, slices.DeleteFunc(slices.Clone(xs), func(x *flow.Exchange) bool { return all[x.ID] == nil }))
+		}
 		for _, x := range xs {
 			h := all[x.ID]
 			if h == nil || err != nil {

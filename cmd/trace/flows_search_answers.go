@@ -21,23 +21,26 @@ const standIn = `{"model":"-","max_tokens":1,"stream":true,"messages":[{"role":"
 	`"contents":[{"role":"user","parts":[{"text":"-"}]}],"request":{"contents":[{"role":"user","parts":[{"text":"-"}]}]},"project":"-"}`
 
 // searchAnswers calls in with the answers of the calls among xs, as they read
-// when their pieces are put together.
+// when their pieces are put together, in the order of xs.
 func (o *searchOptions) searchAnswers(ctx context.Context, r *store.Reader, xs []*flow.Exchange, in func(id int64, text string)) error {
-	for _, x := range xs {
-		if err := ctx.Err(); err != nil {
-			return err
+	answers := make([][]*llm.Call, len(xs))
+	errs := make([]error, len(xs))
+	var calls []int
+	for i, x := range xs {
+		if isCall(x) && x.Response != nil {
+			calls = append(calls, i)
 		}
-		if !isCall(x) || x.Response == nil {
-			continue
+	}
+	inParallel(calls, func(i int) {
+		if errs[i] = ctx.Err(); errs[i] == nil {
+			answers[i], errs[i] = answersOf(r, xs[i])
 		}
-		calls, err := answersOf(r, x)
-		if errors.Is(err, store.ErrNoFlow) {
-			continue // deleted meanwhile
+	})
+	for i, x := range xs {
+		if errs[i] != nil && !errors.Is(errs[i], store.ErrNoFlow) { // deleted meanwhile
+			return errs[i]
 		}
-		if err != nil {
-			return err
-		}
-		for _, c := range calls {
+		for _, c := range answers[i] {
 			for _, m := range c.Answer {
 				in(x.ID, blocksText(m.Blocks))
 			}

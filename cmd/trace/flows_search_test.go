@@ -11,9 +11,15 @@ import (
 
 // talk records a call to a language model whose answer comes in pieces.
 func (r *recording) talk(prompt string, pieces ...string) {
-	on := emit(r.open("api.anthropic.com", 443, nil))
 	body, _ := json.Marshal(map[string]any{"model": "claude-x", "max_tokens": 9, "stream": true, "messages": []any{map[string]any{"role": "user", "content": prompt}}})
-	on.request(1, "POST", "api.anthropic.com", "/v1/messages", string(body))
+	r.turn(string(body), pieces...)
+	r.flush()
+}
+
+// turn is talk with the whole body.
+func (r *recording) turn(body string, pieces ...string) {
+	on := emit(r.open("api.anthropic.com", 443, nil))
+	on.request(1, "POST", "api.anthropic.com", "/v1/messages", body)
 	on.answer(1, 200, "text/event-stream", true)
 	events := []string{`{"type":"message_start","message":{"id":"msg_1","type":"message","role":"assistant","model":"claude-x","content":[],"usage":{"input_tokens":3,"output_tokens":1}}}`,
 		`{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}`}
@@ -26,7 +32,6 @@ func (r *recording) talk(prompt string, pieces ...string) {
 		on.event(1, e)
 	}
 	on.streamEnd(1, events...)
-	r.flush()
 }
 
 // searched runs `flows search --json` and returns each hit as "ID where".
