@@ -117,13 +117,10 @@ func in(m map[string]bool, name []byte) bool {
 }
 
 func isSecretKey(name []byte) bool      { return in(secretKeys, name) }
-func isSuspectKey(name []byte) bool     { return in(suspectKeys, name) }
 func isQueryKey(name []byte) bool       { return in(queryKeys, name) }
 func isQueryKeyInText(name []byte) bool { return in(queryKeysInText, name) }
 func isFormKey(name []byte) bool        { return in(formKeys, name) }
-func isGrantKey(name []byte) bool       { return in(grantKeys, name) }
 func isWireGuardKey(name []byte) bool   { return in(wireGuardKeys, name) }
-func isOpaqueKey(name []byte) bool      { return in(opaqueKeys, name) }
 func isAuthKey(name []byte) bool        { return in(authKeys, name) }
 
 var authKeys = set(`authorization proxyauthorization`)

@@ -179,17 +179,11 @@ func (r *Redactor) value(v []byte, kind string) string {
 	return r.known.tag(kind, v)
 }
 
-// IsWhole is the function of that name, and remembers the type.
-func (r *Redactor) IsWhole(contentType string) bool {
-	t, _ := r.typeOf(contentType)
-	return isWhole(t)
-}
-
 // IsWhole reports whether Body should be given a body of this type in one
 // piece, because it knows the structure of such bodies: JSON, forms, protobuf.
 // Of other types it does no more than [Stream].
-func IsWhole(contentType string) bool {
-	t, _ := splitType(contentType)
+func (r *Redactor) IsWhole(contentType string) bool {
+	t, _ := r.typeOf(contentType)
 	return isWhole(t)
 }
 
