@@ -72,11 +72,11 @@ Formats: ` + formatNames() + `.`,
   trace flows dump --format jsonl --host '*.anthropic.com'
   trace flows dump --format curl last`,
 	}
-	last := cmd.Flags().BoolP("last", "1", false, "the newest flow, as the ID last")
-	cmd.Flags().Lookup("last").Hidden = true
+	withLast := lastAmong(cmd, cobra.ArbitraryArgs)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if *last {
-			args = append(args, "last")
+		args, err := withLast(args)
+		if err != nil {
+			return err
 		}
 		return o.run(cmd.Context(), args, output(cmd), cmd.ErrOrStderr())
 	}

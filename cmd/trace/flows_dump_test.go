@@ -65,7 +65,7 @@ func TestDumpChoice(t *testing.T) {
 	r := sampleSession(t)
 	for args, want := range map[string]string{
 		"": "1 2", "1": "1", "2 1": "2 1", "--status 404": "1", "--limit 3": "2", "1 2 --method post": "2", "1 2 --limit 1": "2",
-		"--host nosuch": "", "--format har --session sample": "1 2", r.id + "/2": "2", "--all": "1 2", "1 1": "1", "--kind http --all --limit 1": "2",
+		"--host nosuch": "", "2 -1 1 --kind http": "2 1", "--format har --session sample": "1 2", r.id + "/2": "2", "--all": "1 2", "1 1": "1", "--kind http --all --limit 1": "2",
 	} {
 		if got := entriesOf(t, dump(t, strings.Fields(args)...)); got != want {
 			t.Errorf("flows dump %s: %q, want %q", args, got, want)
