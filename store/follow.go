@@ -166,6 +166,7 @@ func (f *follower) pass(d *db, crashed bool) (more bool, err error) {
 		for _, step := range []func() error{
 			func() error { return f.news(d, upto) },
 			func() error { return f.changes(d, upto, &budget) },
+			func() error { return f.notes(d, upto) },
 			func() error { return f.ends(d, upto) },
 		} {
 			if err := step(); err != nil {
@@ -204,23 +205,35 @@ func (f *follower) horizon(d *db) (int64, error) {
 	if far > 0 {
 		last = far
 	}
+	if err != nil {
+		return last, err
+	}
+	// A mark on the run is told between what came before it and after.
+	note, err := d.number("SELECT rev FROM note WHERE id>? AND rev<? ORDER BY id LIMIT 1", f.note, last)
+	if note > 0 {
+		last = max(note, f.rev)
+	}
 	return last, err
 }
 
-// news tells of new connections and of marks on the run.
+// news tells of new connections.
 func (f *follower) news(d *db, upto int64) error {
 	if f.only != 0 {
 		return nil
 	}
-	err := d.each("SELECT id,facts FROM conn WHERE rev>? AND rev<=? ORDER BY rev,id", []any{f.rev, upto}, func(r row) error {
+	return d.each("SELECT id,facts FROM conn WHERE rev>? AND rev<=? ORDER BY rev,id", []any{f.rev, upto}, func(r row) error {
 		if id := r.int(0); !f.conns[id] {
 			f.conns[id] = true
 			return f.conn(ConnOpened, r)
 		}
 		return nil
 	})
-	if err != nil {
-		return err
+}
+
+// notes tells of marks on the run.
+func (f *follower) notes(d *db, upto int64) error {
+	if f.only != 0 {
+		return nil
 	}
 	return d.each("SELECT at,error,id FROM note WHERE id>? AND rev<=? ORDER BY id", []any{f.note, upto}, func(r row) error {
 		n := toNote(r.int(0), r.blob(1))
