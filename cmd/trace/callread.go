@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"runtime"
 
 	"trace/flow"
@@ -44,18 +45,47 @@ func readAhead(r *store.Reader, xs []*flow.Exchange, ahead chan chan readCall, s
 		next := make(chan readCall, 1)
 		select {
 		case ahead <- next:
-			go func() { next <- readOne(r, x) }()
+			go func() {
+				read := readOne(r, x.ID)
+				if read.x == nil {
+					read.x = x
+				}
+				read.x.LLM = x.LLM
+				next <- read
+			}()
 		case <-stop:
 			return
 		}
 	}
 }
 
-func readOne(r *store.Reader, x *flow.Exchange) readCall {
-	d, err := r.Detail(x.ID)
+// maxCallBytes bounds the bodies of what is read as a call, in bytes as kept.
+const maxCallBytes = 256 << 20
+
+// readOne reads a flow. x is nil where even its heads cannot be read.
+func readOne(r *store.Reader, id int64) readCall {
+	x, err := r.Flow(id)
+	if err != nil {
+		return readCall{err: err}
+	}
+	if n := sizeOf(x); n > maxCallBytes {
+		return readCall{x: x, err: fmt.Errorf("its bodies of %s are too long to be read as a call", bytesText(n))}
+	}
+	d, err := r.Detail(id)
 	if err != nil {
 		return readCall{x: x, err: err}
 	}
-	d.LLM = x.LLM
 	return readCall{x: &d.Exchange, calls: llm.Read(d)}
+}
+
+// sizeOf returns the bytes of the bodies of x, as they passed or as they were
+// kept, whichever is more.
+func sizeOf(x *flow.Exchange) int64 {
+	n := x.Tally[flow.Client].Bytes + x.Tally[flow.Server].Bytes
+	for _, p := range []*flow.Part{x.Request, x.Response} {
+		if p != nil && p.Body != nil {
+			n += max(p.Body.Size, p.Body.Kept)
+		}
+	}
+	return n
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"math"
 	"runtime"
+	"strings"
 	"sync"
 	"time"
 
@@ -125,23 +126,25 @@ func summarize(x *flow.Exchange, calls []*llm.Call) *callSummary {
 	return &s
 }
 
+// summarizeOne makes the summary of one call. It shares no memory with it: calls
+// are large, and lists are long.
 func summarizeOne(x *flow.Exchange, c *llm.Call) callSummary {
 	s := callSummary{
-		Provider: c.Provider, API: c.API, Model: c.Model, Served: c.Served, ID: c.ID, Stream: c.Stream,
-		Session: c.Session, Previous: c.Previous, Partial: c.Partial, Messages: len(c.Messages), Tools: len(c.Tools),
+		Provider: c.Provider, API: c.API, Model: strings.Clone(c.Model), Served: strings.Clone(c.Served), ID: strings.Clone(c.ID), Stream: c.Stream,
+		Session: strings.Clone(c.Session), Previous: strings.Clone(c.Previous), Partial: c.Partial, Messages: len(c.Messages), Tools: len(c.Tools),
 		Context: compose(c),
 	}
 	if s.Served == s.Model {
 		s.Served = ""
 	}
 	if c.Stop != "" {
-		s.Stop = &c.Stop
+		s.Stop = new(strings.Clone(c.Stop))
 	}
 	if u := c.Usage; u != nil {
 		s.Usage = &callUsage{u.Input, u.CacheRead, u.CacheWrite, u.Output, u.Reasoning}
 	}
 	if e := c.Error; e != nil {
-		s.Error = &callError{e.Type, e.Message, e.Status}
+		s.Error = &callError{strings.Clone(e.Type), strings.Clone(e.Message), e.Status}
 	}
 	for _, m := range c.Answer {
 		for i := range m.Blocks {
@@ -212,6 +215,12 @@ func decodeSummary(doc []byte) (s *callSummary, ok bool) {
 // or by reading them where nobody has done so yet. What cannot be read is left
 // without.
 func attachCalls(r *store.Reader, xs []*flow.Exchange) {
+	inParallel(attachStored(r, xs), func(x *flow.Exchange) { attachRead(r, x) })
+}
+
+// attachStored attaches what stands in the file, and returns the calls of which
+// nothing does.
+func attachStored(r *store.Reader, xs []*flow.Exchange) (missing []*flow.Exchange) {
 	var ask []*flow.Exchange
 	first, last := int64(math.MaxInt64), int64(0)
 	for _, x := range xs {
@@ -221,10 +230,9 @@ func attachCalls(r *store.Reader, xs []*flow.Exchange) {
 		}
 	}
 	if len(ask) == 0 {
-		return
+		return nil
 	}
 	docs, _ := r.Annotations(first, last) // without them it takes longer
-	missing := ask[:0]
 	for _, x := range ask {
 		s, ok := decodeSummary(docs[x.ID])
 		switch {
@@ -234,21 +242,23 @@ func attachCalls(r *store.Reader, xs []*flow.Exchange) {
 			x.LLM = s
 		}
 	}
-	inParallel(missing, func(x *flow.Exchange) {
-		if s, err := readSummary(r, x.ID); err == nil && s != nil {
-			x.LLM = s
-		}
-	})
+	return missing
+}
+
+func attachRead(r *store.Reader, x *flow.Exchange) {
+	if s, err := readSummary(r, x.ID); err == nil && s != nil {
+		x.LLM = s
+	}
 }
 
 // readSummary makes the summary of a flow of all that was recorded of it; nil
 // if it is no call after all.
 func readSummary(r *store.Reader, id int64) (*callSummary, error) {
-	d, err := r.Detail(id)
-	if err != nil {
-		return nil, err
+	read := readOne(r, id)
+	if read.err != nil {
+		return nil, read.err
 	}
-	return summarize(&d.Exchange, llm.Read(d)), nil
+	return summarize(read.x, read.calls), nil
 }
 
 // inParallel calls fn for every x, on as many processors as there are.

@@ -81,12 +81,18 @@ func (s *callSummary) withThreads(links []llm.Link) {
 	}
 }
 
-// threadsOf fills in where those of xs stand that are calls, all of the session
-// of r: as it stands in the file or, where it is missing of one that has ended,
-// by reading all calls of the session. xs are with what attachCalls found.
-func threadsOf(r *store.Reader, xs []*flow.Exchange) error {
-	known := func(x *flow.Exchange) bool { s := callOf(x); return s == nil || s.Thread != nil || !ended(x) }
-	if !slices.ContainsFunc(xs, func(x *flow.Exchange) bool { return !known(x) }) {
+// attachThreads is attachCalls with where the calls stand: as it is in the file
+// or, where it is missing of one that has ended, by reading all calls of the
+// session once.
+func attachThreads(r *store.Reader, xs []*flow.Exchange) error {
+	missing := attachStored(r, xs)
+	missing = slices.DeleteFunc(missing, func(x *flow.Exchange) bool {
+		if !ended(x) { // what it goes on from is told when it has ended
+			attachRead(r, x)
+		}
+		return !ended(x)
+	})
+	if len(missing) == 0 {
 		return nil
 	}
 	_, err := joined(r, xs)
@@ -110,18 +116,14 @@ func joined(r *store.Reader, xs []*flow.Exchange) (*llm.Threads, error) {
 			return nil
 		}
 		links := thread(&threads, read.x, read.calls)
-		if x := by[read.x.ID]; x != nil {
-			callOf(x).withThreads(links)
+		if x := by[read.x.ID]; x != nil && len(read.calls) > 0 {
+			s := summarize(read.x, read.calls)
+			s.withThreads(links)
+			x.LLM = s
 		}
 		return nil
 	})
 }
-
-// The most that searchThread reads.
-const (
-	earlierCalls = 200
-	earlierBytes = 64 << 20
-)
 
 // findThread says where the first of calls, those of x, stands.
 func findThread(r *store.Reader, x *flow.Exchange, calls []*llm.Call) *callThread {
@@ -164,6 +166,12 @@ func storedThread(r *store.Reader, id int64) *callThread {
 	}
 	return s.Thread
 }
+
+// The most that searchThread reads.
+const (
+	earlierCalls = 200
+	earlierBytes = 64 << 20
+)
 
 // searchThread works out where the first call of x stands among those shortly
 // before it.

@@ -287,7 +287,7 @@ func (k *callCache) get(ref llm.Ref) *diffSide {
 	if i >= 0 {
 		read = k.kept[i]
 	} else {
-		read = readOne(k.r, &flow.Exchange{ID: ref.Flow})
+		read = readOne(k.r, ref.Flow)
 	}
 	if read.err != nil || ref.Call >= len(read.calls) {
 		return nil

@@ -183,14 +183,14 @@ func (out *diffOutput) end(stderr io.Writer, nothing string) error {
 
 // turns compares each call with the one before it.
 func (o *diffOptions) turns(ctx context.Context, w *terminal, stderr io.Writer) error {
-	o.llm = true
+	o.llm, o.bare = true, true
 	c, err := o.choose(ctx, stderr)
 	if err != nil {
 		return err
 	}
 	out := &diffOutput{p: &printer{w: w}, asJSON: o.json}
 	err = c.each(func(r *store.Reader, xs []*flow.Exchange) error {
-		if err := threadsOf(r, xs); err != nil {
+		if err := attachThreads(r, xs); err != nil {
 			return err
 		}
 		known := newCallCache(r)

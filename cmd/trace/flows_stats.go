@@ -52,13 +52,14 @@ func (o *statsOptions) run(ctx context.Context, w *terminal, stderr io.Writer) e
 	if err != nil {
 		return usageError{err}
 	}
+	o.bare = true // attached below
 	c, err := o.choose(ctx, stderr)
 	if err != nil {
 		return err
 	}
 	s := newStatistics(prices)
 	err = c.each(func(r *store.Reader, xs []*flow.Exchange) error {
-		if err := threadsOf(r, xs); err != nil {
+		if err := attachThreads(r, xs); err != nil {
 			return err
 		}
 		s.names = namesOfAgents(xs)

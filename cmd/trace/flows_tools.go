@@ -42,7 +42,7 @@ that brought the result.`,
 }
 
 func (o *toolsOptions) run(ctx context.Context, w *terminal, stderr io.Writer) error {
-	o.llm = true
+	o.llm, o.bare = true, true
 	c, err := o.choose(ctx, stderr)
 	if err != nil {
 		return err
@@ -146,11 +146,11 @@ func writeToolTable(w *terminal, uses []*toolUse, all bool) error {
 		switch {
 		case u.result == nil:
 			row[7] = cell{"no result passed", faint}
-		case u.result.IsError:
-			row[7] = cell{"error: " + shorten(printable(firstLine(u.resultText())), 200), yellow}
+		case u.result.isError:
+			row[7] = cell{"error: " + shorten(printable(firstLine(u.result.text)), 200), yellow}
 			fallthrough
 		default:
-			row[4], row[6] = cell{text: sizeText(u.resultSize())}, cell{fmt.Sprint(u.returned), faint}
+			row[4], row[6] = cell{text: sizeText(u.result.size)}, cell{fmt.Sprint(u.returned), faint}
 		}
 		t.add(row...)
 	}

@@ -53,7 +53,7 @@ func turnsOf(xs []*flow.Exchange) map[llm.Ref]*turnOf {
 
 // sessions compares two runs.
 func (o *diffOptions) sessions(ctx context.Context, w *terminal, stderr io.Writer) error {
-	o.llm = true
+	o.llm, o.bare = true, true
 	a, err := o.choose(ctx, stderr)
 	if err != nil {
 		return err
@@ -100,7 +100,7 @@ func (t *turnOf) side(r *store.Reader) *diffSide {
 	if t == nil {
 		return nil
 	}
-	read := readOne(r, t.x)
+	read := readOne(r, t.x.ID)
 	if read.err != nil || t.n >= len(read.calls) {
 		return nil
 	}

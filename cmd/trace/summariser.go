@@ -13,7 +13,7 @@ import (
 const (
 	summariseEvery = 100 * time.Millisecond
 	summariseAtEnd = 250 * time.Millisecond // how long the end of a run waits for the last summaries
-	summariseBytes = 64 << 20               // of the bodies of a call; longer ones are left to those who ask
+	summariseBytes = 32 << 20               // of the bodies of a call; longer ones are left to those who ask
 	summariseFlows = 200                    // looked at in one go
 )
 
@@ -105,10 +105,14 @@ func (s *summariser) late() bool {
 // summarise keeps the summary of x, if it is a call that has none. Its failure
 // costs nothing else.
 func (s *summariser) summarise(r *store.Reader, x *flow.Exchange) {
-	if !recognised(x) || sizeOf(x) > summariseBytes {
+	if !recognised(x) {
 		return
 	}
 	if doc, err := r.Annotation(x.ID); err == nil && doc != nil {
+		return
+	}
+	x, err := r.Flow(x.ID) // with heads: they tell what was kept
+	if err != nil || sizeOf(x) > summariseBytes {
 		return
 	}
 	d, err := r.Detail(x.ID)
@@ -124,15 +128,4 @@ func (s *summariser) summarise(r *store.Reader, x *flow.Exchange) {
 	if err != nil {
 		s.log("summary of flow %d: %v", x.ID, err)
 	}
-}
-
-// sizeOf returns the bytes of the bodies of x as they passed.
-func sizeOf(x *flow.Exchange) int64 {
-	n := x.Tally[flow.Client].Bytes + x.Tally[flow.Server].Bytes
-	for _, p := range []*flow.Part{x.Request, x.Response} {
-		if p != nil && p.Body != nil {
-			n += p.Body.Size
-		}
-	}
-	return n
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -15,14 +16,27 @@ type toolUse struct {
 	session  string
 	flow     int64 // whose answer called the tool; 0: that was before the record
 	returned int64 // whose request brought the result; 0: none did
-	process  string
 	id       string
 	name     string
 	input    string // JSON, or what was sent instead
 	server   bool   // the provider ran it
 	called   time.Time
 	came     time.Time // zero: no result, or the same answer had it
-	result   *llm.Block
+	result   *toolResult
+}
+
+// A toolResult is what came back. It shares no memory with the call that it was
+// read from: those are large.
+type toolResult struct {
+	text    string
+	size    int64 // with images as they are
+	isError bool
+}
+
+func newToolResult(b *llm.Block) *toolResult {
+	var media int64
+	size := blockSize(b, &media)
+	return &toolResult{strings.Clone(strings.Join(appendText(nil, b), "\n")), size + media, b.IsError}
 }
 
 // A toolLog joins the tool calls of a session with their results: by their ids,
@@ -52,7 +66,7 @@ func (l *toolLog) add(x *flow.Exchange, c *llm.Call) {
 				u.flow, u.called = x.ID, called
 			case llm.ToolResult: // of a tool that the provider runs
 				if u := l.byID[b.ID]; u != nil && u.result == nil {
-					u.result, u.returned = b, x.ID
+					u.result, u.returned = newToolResult(b), x.ID
 				}
 			}
 		}
@@ -84,7 +98,7 @@ func (l *toolLog) request(x *flow.Exchange, c *llm.Call) {
 					u.input = ""
 				}
 				if u.result == nil {
-					u.result, u.returned = b, x.ID
+					u.result, u.returned = newToolResult(b), x.ID
 					if !u.called.IsZero() {
 						u.came = x.Started
 					}
@@ -125,13 +139,10 @@ func (l *toolLog) open(x *flow.Exchange, c *llm.Call, b *llm.Block, nth int) *to
 	} else if list := l.same[key]; nth < len(list) {
 		return list[nth]
 	}
-	u := &toolUse{session: x.Session, id: b.ID, name: b.Name, input: inputText(b), server: b.Server, process: processText(x.Conn.Process)}
-	if u.name == "" {
-		u.name = b.Type
-	}
+	u := &toolUse{session: x.Session, id: strings.Clone(b.ID), name: strings.Clone(cmp.Or(b.Name, b.Type)), input: strings.Clone(inputText(b)), server: b.Server}
 	l.uses = append(l.uses, u)
 	if b.ID != "" {
-		l.byID[b.ID] = u
+		l.byID[u.id] = u
 	} else {
 		l.same[key] = append(l.same[key], u)
 	}
@@ -154,16 +165,7 @@ func (u *toolUse) took() (d time.Duration, ok bool) {
 	return max(0, u.came.Sub(u.called)), true
 }
 
-// resultText is the text of a result; of what is none, what it is.
-func (u *toolUse) resultText() string {
-	if u.result == nil {
-		return ""
-	}
-	var words []string
-	words = appendText(words, u.result)
-	return strings.Join(words, "\n")
-}
-
+// appendText appends the text of a result; of what is none, what it is.
 func appendText(words []string, b *llm.Block) []string {
 	if b.Text != "" {
 		words = append(words, b.Text)
@@ -182,13 +184,6 @@ func appendText(words []string, b *llm.Block) []string {
 		words = append(words, compact(b.Input))
 	}
 	return words
-}
-
-// resultSize is the size of a result in bytes, with images as they are.
-func (u *toolUse) resultSize() int64 {
-	var media int64
-	n := blockSize(u.result, &media)
-	return n + media
 }
 
 // jsonToolUse is one element of `flows tools --json`.
@@ -220,8 +215,7 @@ func (u *toolUse) json() jsonToolUse {
 	}
 	if u.result != nil {
 		j.Returned = fmt.Sprint(u.returned)
-		j.Size, j.IsError = new(u.resultSize()), u.result.IsError
-		j.Result = new(u.resultText())
+		j.Size, j.IsError, j.Result = &u.result.size, u.result.isError, &u.result.text
 	}
 	return j
 }

@@ -53,8 +53,8 @@ func TestToolLog(t *testing.T) {
 		}
 		for i, u := range l.uses {
 			took, ok := u.took()
-			if u.flow != int64(i+1) || u.returned != int64(i+2) || u.resultText() != fmt.Sprint("result ", i+1) || !ok || took != 900*time.Millisecond || u.result.IsError != (i == 2) {
-				t.Errorf("ids %v, use %d: %+v, %q, %v", ids, i, u, u.resultText(), took)
+			if u.flow != int64(i+1) || u.returned != int64(i+2) || u.result.text != fmt.Sprint("result ", i+1) || !ok || took != 900*time.Millisecond || u.result.isError != (i == 2) {
+				t.Errorf("ids %v, use %d: %+v, %q, %v", ids, i, u, u.result.text, took)
 			}
 		}
 	}
