@@ -19,7 +19,7 @@ func TestDeviceDenied(t *testing.T) {
 	if !asUser(t, false) {
 		return
 	}
-	if f, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0); err == nil {
+	if f, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0); err == nil { // only where the tests run as an ordinary user
 		f.Close()
 		skip(t, "%s is open to everybody", "/dev/net/tun")
 	}

@@ -53,7 +53,7 @@ func skip(t *testing.T, format string, args ...any) {
 const testUser = 12345
 
 // asUser runs the calling test again as an ordinary user in a process of its own, and reports what that says. It returns true in
-// that process. node opens /dev/net/tun to everybody, in a mount namespace of the test's own.
+// that process. node opens /dev/net/tun to everybody, else only root may open it, in a mount namespace of the test's own.
 func asUser(t *testing.T, node bool) bool {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -67,7 +67,7 @@ func asUser(t *testing.T, node bool) bool {
 	if node {
 		role = "user tun"
 	}
-	runAs(t, exe, role, node)
+	runAs(t, exe, role, true)
 	return false
 }
 

@@ -2,40 +2,52 @@ package main
 
 import (
 	"net/netip"
+	"slices"
+	"strings"
 	"testing"
+
+	"trace/netns"
 )
 
-const routeTable6 = `fd000000000000000000000000000000 40 00000000000000000000000000000000 00 00000000000000000000000000000000 00000100 00000001 00000000 00000001     eth0
-fe800000000000000000000000000000 40 00000000000000000000000000000000 00 00000000000000000000000000000000 00000100 00000002 00000000 00000001     eth0
-00000000000000000000000000000001 80 00000000000000000000000000000000 00 00000000000000000000000000000000 00000000 00000002 00000000 80200001       lo
-ff000000000000000000000000000000 08 00000000000000000000000000000000 00 00000000000000000000000000000000 00000100 00000003 00000000 00000001     eth0
-00000000000000000000000000000000 00 00000000000000000000000000000000 00 00000000000000000000000000000000 ffffffff 00000001 00000000 00200200       lo
-`
-
-const defaultRoute6 = `00000000000000000000000000000000 00 00000000000000000000000000000000 00 fd000000000000000000000000000001 00000400 00000002 00000000 00000003     eth0
-`
+// routes reads "198.51.100.0/24", and "local 198.51.100.1/32".
+func routes(all ...string) (rs []netns.Route) {
+	for _, text := range all {
+		dst, local := strings.CutPrefix(text, "local ")
+		rs = append(rs, netns.Route{Dst: netip.MustParsePrefix(dst), Local: local})
+	}
+	return rs
+}
 
 func TestCarriedRoutes6(t *testing.T) {
-	got := carriedRoutes6(parseRoutes6(routeTable6))
-	if len(got) != 1 || got[0] != netip.MustParsePrefix("fd00::/64") {
+	table := []string{"0.0.0.0/0", "fd00::/64", "fe80::/64", "local fd00::2/128", "2001:db8:1::/48"}
+	want := []netip.Prefix{netip.MustParsePrefix("fd00::/64"), netip.MustParsePrefix("2001:db8:1::/48")}
+	if got := carriedRoutes6(routes(table...)); !slices.Equal(got, want) {
 		t.Errorf("without a default route: %v", got)
 	}
-	got = carriedRoutes6(parseRoutes6(routeTable6 + defaultRoute6))
-	if len(got) != 1 || got[0] != default6 {
+	if got := carriedRoutes6(routes(append(table, "::/0")...)); !slices.Equal(got, []netip.Prefix{default6}) {
 		t.Errorf("with one: %v", got)
 	}
-	if got := carriedRoutes6(parseRoutes6("nonsense\n\n")); got != nil {
-		t.Errorf("of nonsense: %v", got)
+	if a := chooseAddresses(routes("0.0.0.0/0", "fe80::/64")); a.v6.IsValid() || a.routes6 != nil {
+		t.Errorf("without IPv6: %+v", a)
 	}
 }
 
 func TestFreeAddresses(t *testing.T) {
-	used := []netip.Prefix{netip.MustParsePrefix("198.19.255.2/32"), netip.MustParsePrefix("10.0.0.1/8")}
-	if a := freeAddress4(used); a != netip.MustParseAddr("198.19.255.3") {
-		t.Errorf("next to a running trace: %v", a)
+	for _, c := range []struct {
+		routes []netns.Route
+		want   string
+	}{
+		{routes("0.0.0.0/0", "local 198.19.255.2/32", "10.0.0.0/8"), "198.19.255.3"}, // next to a running trace
+		{routes("198.19.255.0/29"), "198.19.255.8"},
+		{routes("198.18.0.0/15", "local 198.19.255.2/32"), "198.19.255.3"}, // all are covered
+		{nil, "198.19.255.2"},
+	} {
+		if a := freeAddress4(c.routes); a != netip.MustParseAddr(c.want) {
+			t.Errorf("%v: %v, want %s", c.routes, a, c.want)
+		}
 	}
 	first := freePrefix6(nil)
-	second := freePrefix6([]netip.Prefix{first, default6})
+	second := freePrefix6([]netns.Route{{Dst: first.Masked()}, {Dst: default6}})
 	if first == second || !linkNet6.Contains(second.Addr()) || second.Bits() != 64 {
 		t.Errorf("%v, then %v", first, second)
 	}

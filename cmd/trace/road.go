@@ -208,7 +208,11 @@ func (r *road) interfaceSettings() (mtu int, offload netns.Offload) {
 
 func (r *road) buildNamespace() error {
 	mtu, offload := r.interfaceSettings()
-	a := chooseAddresses()
+	routes, err := netns.Routes()
+	if err != nil {
+		r.log("%v: the command gets no IPv6, and an address that may be taken", err)
+	}
+	a := chooseAddresses(routes)
 	c := &netns.Config{
 		Path: r.argv[0], Args: r.argv, Stdout: r.stdout, Stdin: r.stdin,
 		Device: r.device, MTU: mtu, Offload: offload,
