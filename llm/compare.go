@@ -122,16 +122,20 @@ func (d *Diff) add(c Change) { d.Changes = append(d.Changes, c) }
 
 // params compares what is no content, who serves it and the model included.
 func (d *Diff) params(a, b *Call) {
-	list := func(c *Call) object {
-		o := object{}
+	list := func(c *Call) (o object, by map[string]json.RawMessage) {
 		for _, p := range []Param{{"provider", quote(c.Provider)}, {"api", quote(c.API)}, {"model", quote(c.Model)}} {
 			if string(p.Value) != `""` {
 				o = append(o, p)
 			}
 		}
-		return append(o, c.Params...)
+		o, by = append(o, c.Params...), map[string]json.RawMessage{}
+		for _, p := range o {
+			by[p.Name] = p.Value
+		}
+		return o, by
 	}
-	old, now := list(a), list(b)
+	old, was := list(a)
+	now, is := list(b)
 	blank := Change{Area: AreaParam, OldIndex: -1, NewIndex: -1, OldBlock: -1, NewBlock: -1}
 	seen := map[string]bool{}
 	for _, p := range append(slices.Clip(old), now...) {
@@ -139,7 +143,7 @@ func (d *Diff) params(a, b *Call) {
 			continue
 		}
 		seen[p.Name] = true
-		x, y := old.get(p.Name), now.get(p.Name)
+		x, y := was[p.Name], is[p.Name]
 		c := blank
 		c.Name = p.Name
 		switch {

@@ -2,7 +2,6 @@ package llm
 
 import (
 	"encoding/json"
-	"slices"
 	"strings"
 
 	"trace/flow"
@@ -44,7 +43,7 @@ func readConverse(in *input) []*Call {
 	switch {
 	case c.Error != nil:
 	case in.streamed():
-		s := converseStream{c: c}
+		s := converseStream{c: c, open: map[int64]*conversePart{}}
 		for i := range in.events {
 			s.event(&in.events[i])
 		}
@@ -172,12 +171,12 @@ type converseStream struct {
 	c       *Call
 	role    string
 	parts   []*conversePart
+	open    map[int64]*conversePart // by index
 	stopped bool
 }
 
 // A conversePart is a block that is still growing.
 type conversePart struct {
-	index     int64
 	start     object // of contentBlockStart
 	kind      string // the name of what its deltas add
 	text      strings.Builder
@@ -227,13 +226,11 @@ func (s *converseStream) event(e *event) {
 // that index.
 func (s *converseStream) part(o object) *conversePart {
 	index := o.integer("contentBlockIndex")
-	for _, p := range slices.Backward(s.parts) {
-		if p.index == index {
-			return p
-		}
+	p := s.open[index]
+	if p == nil {
+		p = &conversePart{}
+		s.parts, s.open[index] = append(s.parts, p), p
 	}
-	p := &conversePart{index: index}
-	s.parts = append(s.parts, p)
 	return p
 }
 
