@@ -9,8 +9,8 @@
 //	flows, err := r.Flows(store.Query{Limit: 200})
 //	err = r.Follow(ctx, true, func(c store.Change) error { … })
 //
-// It knows nothing of what a flow means: calls to language models, cost and
-// search are worked out by those who read, and may be kept beside the flow
+// It knows nothing of what a flow means: calls to language models and their
+// cost are worked out by those who read, and may be kept beside the flow
 // (annotate.go).
 //
 // # Theory of operation
@@ -52,6 +52,15 @@
 // second, new events are counted and dropped, and nobody on the road waits.
 // When it succeeds a gap mark says what is missing. The flows that were open
 // go on, those that began meanwhile are lost.
+//
+// Others write too, in transactions of their own: a person names a moment of a
+// running session (marks.go), flows are sent again and recorded (reopen.go),
+// flows are deleted from a session that is over, and with them the chunks that
+// only they had (clear.go).
+//
+// Search (search.go) goes through the recipes of bodies and looks at each chunk
+// once, together with what stands before and behind it: the same neighbours have
+// the same matches, in whichever body.
 //
 // Readers (reader.go) open the file themselves, read-only, and take one read
 // transaction per question. Every burst has a number, which is left in the
