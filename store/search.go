@@ -152,11 +152,18 @@ func (s *searcher) load(d *db, ids []int64) error {
 	return s.lengths.load(d)
 }
 
+// maxPartChunks bounds the chunks of a part, to which a body of 64 GB comes:
+// files may come from anyone.
+const maxPartChunks = 1 << 24
+
 // part searches one part of a flow.
 func (s *searcher) part(d *db, rows []searchRow, found *Found) error {
 	s.ids = s.ids[:0]
 	for i := range rows {
 		for _, sp := range rows[i].spans {
+			if int64(len(s.ids))+sp.count > maxPartChunks {
+				return &FileError{Path: s.r.path, Problem: "holds a body of impossible size"}
+			}
 			for id := sp.first; id < sp.first+sp.count; id++ {
 				s.ids = append(s.ids, id)
 			}

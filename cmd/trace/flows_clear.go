@@ -109,7 +109,7 @@ func clearSession(w io.Writer, label, file string, xs []*flow.Exchange) error {
 	case err != nil:
 		return exitError{1, err}
 	}
-	_, err = fmt.Fprintf(w, "%s deleted from %s: %s are %s now\n", count(int64(len(xs)), "flow"), label, bytesText(before), bytesText(after))
+	_, err = fmt.Fprintf(w, "%s deleted from %s; its file takes %s (%s before)\n", count(int64(len(xs)), "flow"), label, bytesText(after), bytesText(before))
 	return err
 }
 

@@ -32,6 +32,9 @@ func TestMark(t *testing.T) {
 		}
 	}
 	r := recordRedacted(t, "marked")
+	if out, stderr, code := runCLI(t, "mark", "--list"); code != 0 || out != "" || !strings.Contains(stderr, "no marks") {
+		t.Errorf("no marks: exit %d, %q, %q", code, out, stderr)
+	}
 	r.at = time.Now().Add(-time.Hour)
 	r.get("a.example", "/one")
 	if out, stderr, code := runCLI(t, "mark", "first", "try"); code != 0 || out != "m1\n" || stderr != "" {
@@ -91,6 +94,16 @@ func TestMark(t *testing.T) {
 		t.Errorf("a secret was kept: %s", list)
 	}
 	checkFollowed(t)
+}
+
+// TestOnlyMarks: a session without flows shows its marks, and no titles.
+func TestOnlyMarks(t *testing.T) {
+	t.Setenv("XDG_STATE_HOME", t.TempDir())
+	record(t, "empty")
+	runCLI(t, "mark", "alone")
+	if out, stderr, code := runCLI(t, "flows", "list"); code != 0 || !strings.HasPrefix(out, "-- ") || strings.Count(out, "\n") != 1 || !strings.Contains(stderr, "no flows") {
+		t.Errorf("exit %d, %q, %q", code, out, stderr)
+	}
 }
 
 // checkFollowed wants the marks in the event log.

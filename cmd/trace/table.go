@@ -1,6 +1,9 @@
 package main
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // A column of a table. Captured text may be of any length, so columns may
 // shrink, and the less important ones go where the terminal is narrow.
@@ -64,7 +67,9 @@ func (t *table) write(w *terminal) error {
 	for i, c := range t.columns {
 		titles[i] = cell{c.title, bold}
 	}
-	t.writeRow(&b, w, titles, widths)
+	if len(t.rows) == 0 || slices.ContainsFunc(t.rows, func(row []cell) bool { return len(row) == len(t.columns) }) {
+		t.writeRow(&b, w, titles, widths)
+	}
 	for _, row := range t.rows {
 		if len(row) < len(t.columns) {
 			b.WriteString(w.paint(row[0].style, w.fit(row[0].text)) + "\n")
