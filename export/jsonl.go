@@ -29,6 +29,9 @@ type JSONL struct {
 	// Certificates returns the chain of the server that a flow went to. nil:
 	// what the flow itself knows is all.
 	Certificates func(id int64) ([][]byte, error)
+	// Detail returns all of a flow. It is asked for calls to language models, of
+	// which the log tells then what they say. nil: it does not.
+	Detail func(id int64) (*flow.Detail, error)
 
 	session flow.Session
 	seq     int64
@@ -91,7 +94,9 @@ func (l *JSONL) Requested(x *flow.Exchange) error {
 	if err != nil {
 		return err
 	}
-	return l.write(requestOf(x, body), "request", x.Started, x.ID, x.Conn.ID)
+	line := requestOf(x, body)
+	line.LLM = l.asked(x, body)
+	return l.write(line, "request", x.Started, x.ID, x.Conn.ID)
 }
 
 // Responded says that the head of the final answer has come. A request whose
@@ -267,6 +272,7 @@ func (l *JSONL) rest(x *flow.Exchange, p *progress, at time.Time) {
 // terminal writes the line that ends an HTTP flow.
 func (l *JSONL) terminal(x *flow.Exchange, p *progress, at time.Time) {
 	end := endOf(x)
+	end.LLM = l.answered(x)
 	if line := wsCloseOf(x, p.close); line != nil && p.responded && x.IsWebSocket() {
 		l.write(line, "ws_close", at, x.ID, x.Conn.ID)
 	}

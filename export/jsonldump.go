@@ -21,6 +21,7 @@ type Log struct {
 	log    *JSONL
 	source Source
 	large  *content // the body of the line to come
+	flow   *flow.Exchange
 }
 
 // From says of which session the next flows are.
@@ -29,6 +30,7 @@ func (l *Log) From(s flow.Session, src Source) error {
 	if l.log == nil {
 		l.log = &JSONL{W: l.W}
 		l.log.Body, l.log.W = l.body, &patience{l: l}
+		l.log.Detail = func(int64) (*flow.Detail, error) { return detailOf(l.flow, l.source) }
 		return l.log.Meta(s)
 	}
 	l.log.session, l.log.flows, l.log.conns, l.log.tlsSaid = s, nil, nil, nil
@@ -88,6 +90,7 @@ func (l *Log) Flow(x *flow.Exchange) error {
 		y.Conn.Ended = time.Time{}
 		x = &y
 	}
+	l.flow = x
 	if err := l.log.Opened(x); err != nil {
 		return err
 	}

@@ -61,6 +61,7 @@ type requestLine struct {
 	Client   *endpoint `json:"client,omitempty"`
 	Server   *endpoint `json:"server,omitempty"`
 	Redacted int       `json:"redacted,omitempty"`
+	LLM      *llmPart  `json:"llm,omitempty"`
 }
 
 // bodyPart is a body with what is known of it. BodySize is absent until the
@@ -102,6 +103,7 @@ type endPart struct {
 	Timings     timings           `json:"timings"`
 	GRPCStatus  *int              `json:"grpc_status,omitempty"`
 	GRPCMessage string            `json:"grpc_message,omitempty"`
+	LLM         *llmPart          `json:"llm,omitempty"`
 	Error       *flow.Error       `json:"error,omitempty"`
 }
 

@@ -33,7 +33,7 @@ func newEventLog(r *store.Reader, w io.Writer) (*export.JSONL, error) {
 	if err != nil {
 		return nil, err
 	}
-	log := &export.JSONL{W: w, Body: r.Body, Certificates: func(id int64) ([][]byte, error) {
+	log := &export.JSONL{W: w, Body: r.Body, Detail: r.Detail, Certificates: func(id int64) ([][]byte, error) {
 		x, err := r.Flow(id)
 		if err != nil {
 			return nil, err
