@@ -2,10 +2,8 @@ package replay
 
 import (
 	"encoding/json"
-	"regexp"
 	"strconv"
 	"strings"
-	"sync"
 
 	"trace/flow"
 )
@@ -37,56 +35,29 @@ var volatileParams = map[string]bool{
 	"x-amz-date": true, "x-amz-signature": true, "x-amz-credential": true, "x-amz-security-token": true, "x-goog-signature": true, "x-goog-date": true,
 }
 
-// A volatileKind is what a stretch of text may stand for only.
-type volatileKind struct {
-	name    string
-	pattern *regexp.Regexp
-	hint    func(string) bool // quick: it cannot occur otherwise
-}
-
-// volatileText are stretches of text that stand for their kind only: ids and
-// times. Each is replaced by its name before texts are compared.
-var volatileText = sync.OnceValue(func() []volatileKind {
-	return []volatileKind{
-		{"uuid", regexp.MustCompile(`\b[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}\b`), func(s string) bool { return strings.Count(s, "-") >= 4 }},
-		{"id", regexp.MustCompile(`\b(?:msg|toolu|srvtoolu|call|fc|resp|req|chatcmpl|rs|ws|run|thread|step|item|file|cntr|session|conv|gen|tooluse)_[A-Za-z0-9_-]{6,}|\bchatcmpl-[A-Za-z0-9]{6,}`), func(s string) bool { return strings.ContainsAny(s, "_-") }},
-		{"time", regexp.MustCompile(`\b\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?(?: ?(?:Z|UTC|[+-]\d\d:?\d\d))?)?\b`), func(s string) bool { return strings.Contains(s, "-") }},
-		{"time", regexp.MustCompile(`\b\d\d:\d\d:\d\d(?:[.,]\d+)?\b`), func(s string) bool { return strings.Contains(s, ":") }},
-		{"epoch", regexp.MustCompile(`\b1[5-9]\d{8}(?:\d{3}){0,3}\b`), func(s string) bool { return len(s) >= 10 }},
-		{"hash", regexp.MustCompile(`\b[0-9a-f]{32,64}\b`), func(s string) bool { return len(s) >= 32 }},
-		{"temp", regexp.MustCompile(`/tmp/[A-Za-z0-9._-]+`), func(s string) bool { return strings.Contains(s, "/tmp/") }},
-	}
-})
-
-// steady returns s with what is volatile in it replaced by its kind. A date
-// within a word, as in the name of a model, belongs to that.
-func steady(s string) string {
-	prose := strings.ContainsAny(s, " \n\t")
-	for _, v := range volatileText() {
-		if !v.hint(s) {
-			continue
-		}
-		if v.name == "time" && !prose && v.pattern.FindString(s) != s {
-			continue
-		}
-		s = v.pattern.ReplaceAllString(s, "<"+v.name+">")
-	}
-	return s
-}
-
-// hasID reports whether an id stands in s.
-func hasID(s string) bool {
-	for _, v := range volatileText() {
-		if v.name != "time" && v.hint(s) && v.pattern.MatchString(s) {
-			return true
-		}
-	}
-	return false
-}
+// maxVolatile is longer than the names of volatileMembers, however they are
+// spelled.
+const maxVolatile = 32
 
 // isVolatileMember reports whether a JSON member says nothing.
 func isVolatileMember(name string) bool {
-	return volatileMembers[strings.ToLower(strings.NewReplacer("-", "", "_", "").Replace(name))]
+	if len(name) > maxVolatile {
+		return false
+	}
+	var plain [maxVolatile]byte
+	n := 0
+	for i := range len(name) {
+		switch c := name[i]; {
+		case c == '-' || c == '_':
+		case c >= 'A' && c <= 'Z':
+			plain[n] = c + 'a' - 'A'
+			n++
+		default:
+			plain[n] = c
+			n++
+		}
+	}
+	return volatileMembers[string(plain[:n])]
 }
 
 // VolatileFields returns the header fields of a request that change from run to
