@@ -69,7 +69,7 @@ func TestCompareAConversationThatGoesOn(t *testing.T) {
 	if v.Why != "the prompt is unchanged up to the mark at message 1 (user): 9000 tokens were read" {
 		t.Error(v.Why)
 	}
-	if raw, err := json.Marshal(d); err != nil || !strings.Contains(string(raw), `"appended_messages":2`) {
+	if raw, err := json.Marshal(d); err != nil || !strings.Contains(string(raw), `"appended_messages":2`) || !strings.Contains(string(raw), `"age_ms":20000,"life_ms":300000`) {
 		t.Error(string(raw), err)
 	}
 	if d := Compare(a, a); !d.Same() || d.First != -1 || d.Shared != 1 {

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"trace/flow"
 )
 
 // The results of a [CacheVerdict].
@@ -43,6 +45,16 @@ type CacheVerdict struct {
 	// Told is the reason that the provider itself gives for a miss (Anthropic's
 	// diagnostics.cache_miss_reason); "" if it gives none.
 	Told string `json:"told,omitempty"`
+}
+
+// MarshalJSON writes the times in milliseconds, where they are known.
+func (v CacheVerdict) MarshalJSON() ([]byte, error) {
+	type plain CacheVerdict
+	return flow.MarshalJSON(struct {
+		plain
+		Age  float64 `json:"age_ms,omitempty"`
+		Life float64 `json:"life_ms,omitempty"`
+	}{plain(v), *flow.MS(max(0, v.Age)), *flow.MS(v.Life)})
 }
 
 // What Anthropic's cache does.
