@@ -85,7 +85,7 @@ func (c *comparison) print(p *printer, limit int) {
 		p.line("%s", p.w.paint(bold, w1(p.w, "only "+c.a.label(true)+c.a.standing())))
 		return
 	}
-	sessions := c.a.d.Session != c.b.d.Session
+	sessions := c.a.d.Session != c.b.d.Session && c.a.template == "" && c.b.template == ""
 	title := p.w.paint(bold, w1(p.w, c.a.label(sessions)+" → "+c.b.label(sessions)))
 	p.line("%s%s", title, p.w.paint(faint, w1(p.w, c.b.standing())))
 	if c.same() {

@@ -42,8 +42,7 @@ type selection struct {
 	jq       []string
 
 	// bare leaves out what is found out about calls to language models, which
-	// may have to be read for it: for commands that do not show it. Filters get
-	// it all the same.
+	// may have to be read for it: for commands that do not show it.
 	bare bool
 
 	span    span
@@ -217,7 +216,7 @@ func (s *selection) readFrom(r *store.Reader, now time.Time, c *choice) error {
 	} else {
 		xs, err = r.Flows(q)
 	}
-	if !s.bare || len(s.filters) > 0 {
+	if !s.bare {
 		attachCalls(r, xs)
 	}
 	c.flows = append(c.flows, xs...)

@@ -183,7 +183,7 @@ func (out *diffOutput) end(stderr io.Writer, nothing string) error {
 
 // turns compares each call with the one before it.
 func (o *diffOptions) turns(ctx context.Context, w *terminal, stderr io.Writer) error {
-	o.llm, o.bare = true, true
+	o.llm, o.bare = true, len(o.jq) == 0
 	c, err := o.choose(ctx, stderr)
 	if err != nil {
 		return err

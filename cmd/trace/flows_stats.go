@@ -52,7 +52,7 @@ func (o *statsOptions) run(ctx context.Context, w *terminal, stderr io.Writer) e
 	if err != nil {
 		return usageError{err}
 	}
-	o.bare = true // attached below
+	o.bare = len(o.jq) == 0 // attached below
 	c, err := o.choose(ctx, stderr)
 	if err != nil {
 		return err

@@ -42,7 +42,7 @@ that brought the result.`,
 }
 
 func (o *toolsOptions) run(ctx context.Context, w *terminal, stderr io.Writer) error {
-	o.llm, o.bare = true, true
+	o.llm, o.bare = true, len(o.jq) == 0
 	c, err := o.choose(ctx, stderr)
 	if err != nil {
 		return err

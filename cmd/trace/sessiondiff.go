@@ -53,7 +53,7 @@ func turnsOf(xs []*flow.Exchange) map[llm.Ref]*turnOf {
 
 // sessions compares two runs.
 func (o *diffOptions) sessions(ctx context.Context, w *terminal, stderr io.Writer) error {
-	o.llm, o.bare = true, true
+	o.llm, o.bare = true, len(o.jq) == 0
 	a, err := o.choose(ctx, stderr)
 	if err != nil {
 		return err
