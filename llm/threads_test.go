@@ -19,7 +19,6 @@ type talk struct {
 	tools    []any
 	messages []any
 	model    string
-	calls    int
 }
 
 type fields = map[string]any
