@@ -21,7 +21,6 @@ type snippet struct {
 	secure  bool
 	url     []fragment
 	target  string // as sent, where no URL says it
-	plain   bool   // the URL's path is as it was sent
 	fields  []snippetField
 	body    []byte
 	sent    bool // there is a body, perhaps an empty one

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"trace/flow"
 )
@@ -259,5 +261,32 @@ func TestDumpHTML(t *testing.T) {
 	}
 	if stdout, stderr, code := runCLI(t, "flows", "dump", "--format", "html", "--method", "GET"); code != 1 || stdout != "" || !strings.Contains(stderr, "language model") {
 		t.Errorf("no call: exit %d, %q, %q", code, stdout, stderr)
+	}
+}
+
+// TestDumpTerminal: a terminal gets no binary, and nothing that it would obey.
+func TestDumpTerminal(t *testing.T) {
+	t.Setenv("XDG_STATE_HOME", t.TempDir())
+	r := record(t, "tty")
+	on := emit(r.open("a.example", 443, nil))
+	on.request(1, "POST", "a.example", "/", "say \x1b[31m \u202e it's")
+	on.answer(1, 200, "text/plain", false)
+	on.body(1, flow.Server, "\u202e\u009b31m"+strings.Repeat("é", 70000))
+	on(flow.End, 1, nil)
+	r.flush()
+	for format, escaped := range map[string]string{"har": `\u202e`, "jsonl": `\u202e`, "curl": "base64 -d", "python": "b64decode", "node": "Buffer.from"} {
+		var out, errs bytes.Buffer
+		o := dumpOptions{format: format}
+		if err := o.run(t.Context(), nil, &terminal{Writer: &out, tty: true}, &errs); err != nil {
+			t.Errorf("%s: %v", format, err)
+		}
+		if got := out.String(); strings.ContainsAny(got, "\x1b\u202e\u009b") || !strings.Contains(got, escaped) || !utf8.ValidString(got) {
+			t.Errorf("%s: %.300q", format, got)
+		}
+	}
+	var out bytes.Buffer
+	o := dumpOptions{format: "mitmproxy"}
+	if err := o.run(t.Context(), nil, &terminal{Writer: &out, tty: true}, &out); codeOf(err) != 1 || !strings.Contains(err.Error(), "> FILE") || out.Len() > 0 {
+		t.Errorf("mitmproxy to a terminal: %v, %q", err, out.String())
 	}
 }
