@@ -190,10 +190,18 @@ type folder struct {
 	r       *Reader
 	session string
 	crashed bool
-	conn    int64 // of facts
-	facts   flow.Conn
-	marks   []flow.Note
+	conns   map[int64]*foldedConn // read lately
+	marks   []flow.Note           // of the connection of the last row
 }
+
+// foldedConn is a connection as flows get it.
+type foldedConn struct {
+	facts flow.Conn
+	marks []flow.Note
+}
+
+// maxFolded bounds the connections that a folder remembers.
+const maxFolded = 1 << 10
 
 func (r *Reader) folder(d *db, state string) *folder {
 	row, err := d.one("SELECT id FROM session")
@@ -254,20 +262,24 @@ func (f *folder) exchange(r row) (*flow.Exchange, error) {
 	return x, nil
 }
 
-// connect fills in the connection. Neighbouring flows often share it.
+// connect fills in the connection. Flows near each other often share it.
 func (f *folder) connect(x *flow.Exchange, id int64, facts []byte) error {
 	if len(facts) == 0 {
-		x.Conn.ID = id
+		x.Conn.ID, f.marks = id, nil
 		return nil
 	}
-	if f.conn != id || id == 0 {
+	known := f.conns[id]
+	if known == nil || id == 0 {
 		c, marks, err := decodeConn(facts)
 		if err != nil {
 			return fmt.Errorf("connection %d: %w", id, err)
 		}
-		f.conn, f.facts, f.marks = id, c, marks
+		if known = (&foldedConn{c, marks}); len(f.conns) >= maxFolded || f.conns == nil {
+			f.conns = map[int64]*foldedConn{}
+		}
+		f.conns[id] = known
 	}
-	x.Conn = f.facts
+	x.Conn, f.marks = known.facts, known.marks
 	x.Conn.ID = max(id, 0)
 	return nil
 }
