@@ -143,7 +143,7 @@ func (f *filler) body(contentType string, p []byte) ([]byte, error) {
 	if !isRedacted(s) {
 		return p, nil
 	}
-	place := func(int, string) Place { return Place{In: "body"} }
+	place := func(_ int, kind string) Place { return Place{In: "body", Kind: kind} }
 	escape := same
 	switch media := mediaType(contentType); {
 	case media == "application/x-www-form-urlencoded":
@@ -162,8 +162,6 @@ func (f *filler) body(contentType string, p []byte) ([]byte, error) {
 			}
 			return string(text[1 : len(text)-1])
 		}
-	default:
-		place = func(_ int, kind string) Place { return Place{In: "body", Kind: kind} }
 	}
 	s, err := f.fill(s, place, escape)
 	return []byte(s), err

@@ -206,6 +206,16 @@ func (p *Player) Dial(ctx context.Context, network, addr string) (net.Conn, erro
 	return near, nil
 }
 
+// enter holds Close up until wg.Done, and reports whether it has not begun.
+func (p *Player) enter() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.closed {
+		p.wg.Add(1)
+	}
+	return !p.closed
+}
+
 // Close ends all connections and waits for what serves them.
 func (p *Player) Close() {
 	p.mu.Lock()

@@ -13,9 +13,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
-
-	"golang.org/x/net/http2"
 
 	"trace/flow"
 )
@@ -54,7 +53,7 @@ func (p *Player) serveClear(c *buffered, raw *pipeEnd, to hostAndPort, scheme st
 	}
 	if first[0] == 'P' {
 		if word, err := c.r.Peek(4); err == nil && string(word) == "PRI " {
-			p.serveHTTP2(c, raw, to, scheme)
+			p.serveHTTP2(c, to, scheme)
 			return
 		}
 	}
@@ -69,7 +68,7 @@ func (p *Player) serveTLS(c *buffered, raw *pipeEnd, to hostAndPort) {
 	defer conn.Close()
 	inner := &buffered{conn, bufio.NewReader(conn)}
 	if conn.ConnectionState().NegotiatedProtocol == alpnHTTP2 {
-		p.serveHTTP2(inner, raw, to, "https")
+		p.serveHTTP2(inner, to, "https")
 		return
 	}
 	p.serveClear(inner, raw, to, "https")
@@ -136,13 +135,58 @@ func askedOf(r *http.Request, body []byte, to hostAndPort, scheme string) *asked
 	return a
 }
 
-// serveHTTP2 plays HTTP/2 by the server of golang.org/x/net.
-func (p *Player) serveHTTP2(c net.Conn, raw *pipeEnd, to hostAndPort, scheme string) {
-	quiet := &http.Server{ErrorLog: log.New(io.Discard, "", 0)}
-	s := &http2.Server{MaxConcurrentStreams: 1000, PermitProhibitedCipherSuites: true}
-	s.ServeConn(c, &http2.ServeConnOpts{Context: p.ctx, BaseConfig: quiet, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		p.handle(w, r, to, scheme)
-	})})
+// serveHTTP2 plays HTTP/2 by the server of net/http.
+func (p *Player) serveHTTP2(c net.Conn, to hostAndPort, scheme string) {
+	s := &http.Server{
+		ErrorLog: log.New(io.Discard, "", 0), Protocols: new(http.Protocols),
+		HTTP2:       &http.HTTP2Config{MaxConcurrentStreams: 1000},
+		BaseContext: func(net.Listener) context.Context { return p.ctx },
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if !p.enter() {
+				panic(http.ErrAbortHandler)
+			}
+			defer p.wg.Done()
+			p.handle(w, r, to, scheme)
+		}),
+	}
+	s.Protocols.SetUnencryptedHTTP2(true) // TLS has been taken off
+	l := &oneListener{conn: c, over: make(chan struct{})}
+	s.Serve(l)
+}
+
+// A oneListener accepts one connection, and is closed when that is.
+type oneListener struct {
+	conn  net.Conn // nil once accepted
+	close sync.Once
+	over  chan struct{}
+}
+
+// Accept implements net.Listener.
+func (l *oneListener) Accept() (net.Conn, error) {
+	if c := l.conn; c != nil {
+		l.conn = nil
+		return &oneConn{c, l}, nil
+	}
+	<-l.over
+	return nil, net.ErrClosed
+}
+
+// Close implements net.Listener.
+func (l *oneListener) Close() error { return nil }
+
+// Addr implements net.Listener.
+func (l *oneListener) Addr() net.Addr { return pipeAddr{} }
+
+// A oneConn tells its listener when it is closed.
+type oneConn struct {
+	net.Conn
+	l *oneListener
+}
+
+// Close implements net.Conn.
+func (c *oneConn) Close() error {
+	c.l.close.Do(func() { close(c.l.over) })
+	return c.Conn.Close()
 }
 
 // handle answers one request of HTTP/2.
