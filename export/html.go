@@ -133,13 +133,13 @@ func (h *HTML) Flow(x *flow.Exchange) error {
 	return nil
 }
 
-// detailOf reads all that there is of a flow.
+// detailOf reads all that there is of a flow; with an error what came before it.
 func detailOf(x *flow.Exchange, src Source) (*flow.Detail, error) {
 	d := &flow.Detail{Exchange: *x}
 	for side, to := range []*[]byte{&d.RequestBody, &d.ResponseBody} {
 		var b bytes.Buffer
 		if _, err := src.WriteBody(&b, x.ID, flow.Side(side)); err != nil {
-			return nil, err
+			return d, err
 		}
 		*to = b.Bytes()
 	}

@@ -22,6 +22,7 @@ type Log struct {
 	source Source
 	large  *content // the body of the line to come
 	flow   *flow.Exchange
+	fault  error // what could not be read of it
 }
 
 // From says of which session the next flows are.
@@ -30,7 +31,7 @@ func (l *Log) From(s flow.Session, src Source) error {
 	if l.log == nil {
 		l.log = &JSONL{W: l.W}
 		l.log.Body, l.log.W = l.body, &patience{l: l}
-		l.log.Detail = func(int64) (*flow.Detail, error) { return detailOf(l.flow, l.source) }
+		l.log.Detail = l.detail
 		return l.log.Meta(s)
 	}
 	l.log.session, l.log.flows, l.log.conns, l.log.tlsSaid = s, nil, nil, nil
@@ -43,7 +44,8 @@ func (l *Log) From(s flow.Session, src Source) error {
 func (l *Log) body(id int64, side flow.Side) ([]byte, error) {
 	c, err := contentOf(l.source, id, side)
 	if err != nil {
-		return nil, err
+		l.fault = err
+		return nil, nil
 	}
 	if c.size > maxHeldBody && (!c.text || !c.jsonLike()) {
 		l.large = c
@@ -51,6 +53,15 @@ func (l *Log) body(id int64, side flow.Side) ([]byte, error) {
 	}
 	b := bytes.NewBuffer(make([]byte, 0, c.size))
 	return b.Bytes()[:c.size:c.size], c.bytes(b)
+}
+
+// detail returns all of the flow being written, as far as it can be read.
+func (l *Log) detail(id int64) (*flow.Detail, error) {
+	d, err := detailOf(l.flow, l.source)
+	if err != nil {
+		l.fault = &BodyError{id, err}
+	}
+	return d, nil
 }
 
 // standIn stands for a body in a line. No text of a line can be it: they come
@@ -83,31 +94,32 @@ func (p *patience) Write(line []byte) (int, error) {
 	return len(line), j.err
 }
 
-// Flow writes the lines of one flow.
+// Flow writes the lines of one flow. Of what cannot be read it writes what can,
+// and returns a *BodyError.
 func (l *Log) Flow(x *flow.Exchange) error {
 	if l.Last != nil && !l.Last(x) {
 		y := *x
 		y.Conn.Ended = time.Time{}
 		x = &y
 	}
-	l.flow = x
-	if err := l.log.Opened(x); err != nil {
-		return err
-	}
+	l.flow, l.fault = x, nil
+	l.log.Opened(x)
 	if x.Request != nil && x.Request.Body != nil {
 		l.log.Requested(x)
 	}
 	l.log.Responded(x)
 	err := l.source.Pieces(x.ID, func(p flow.Piece) error { return l.log.Streamed(x, p) })
-	if err != nil {
-		return err
+	if err != nil && l.log.err == nil {
+		l.fault = &BodyError{x.ID, err}
 	}
-	if x.State == flow.StateOpen {
+	if x.State != flow.StateOpen {
+		l.log.Done(x)
+		delete(l.log.flows, x.ID) // nothing more will come of it
+	}
+	if l.log.err != nil {
 		return l.log.err
 	}
-	err = l.log.Done(x)
-	delete(l.log.flows, x.ID) // nothing more will come of it
-	return err
+	return l.fault
 }
 
 // Noted writes a mark on the run itself.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 
@@ -44,5 +45,22 @@ func TestLogLarge(t *testing.T) {
 		if got != c.body {
 			t.Errorf("%s: a body of %d bytes, want %d", name, len(got), len(c.body))
 		}
+	}
+}
+
+// TestLogUnreadable: a flow whose body cannot be read has its lines without it,
+// and others follow.
+func TestLogUnreadable(t *testing.T) {
+	var out bytes.Buffer
+	l := &Log{W: &out}
+	l.From(flow.Session{ID: "01KDY"}, &memory{fail: errors.New("chunk 3 is damaged")})
+	for id := range int64(2) {
+		var body *BodyError
+		if err := l.Flow(plain(id + 1)); !errors.As(err, &body) || body.ID != id+1 {
+			t.Errorf("flow %d: %v", id+1, err)
+		}
+	}
+	if got, want := kinds(parse(t, out.Bytes())), "meta connection_open request:1 response_headers:1 response:1 connection_open request:2 response_headers:2 response:2"; got != want {
+		t.Errorf("%s, want %s", got, want)
 	}
 }

@@ -273,10 +273,11 @@ func (d *dumper) session(r *store.Reader, xs []*flow.Exchange) error {
 		if errors.Is(err, store.ErrNoFlow) { // deleted meanwhile
 			continue
 		}
-		if err == nil {
-			err = d.to.Flow(whole)
+		if err != nil {
+			d.tell(x, err)
+			continue
 		}
-		if err := d.judge(x, err); err != nil {
+		if err := d.judge(x, d.to.Flow(whole)); err != nil {
 			return err
 		}
 	}
@@ -295,14 +296,13 @@ func (d *dumper) session(r *store.Reader, xs []*flow.Exchange) error {
 // judge returns err if it ends the dump, and tells it if others can follow.
 func (d *dumper) judge(x *flow.Exchange, err error) error {
 	var body *export.BodyError
-	var damaged *store.FileError
 	switch {
 	case err == nil:
 	case errors.Is(err, export.ErrNoPlace) && d.named:
 		d.tell(x, fmt.Errorf("%s: %w", d.format.name, err))
 	case errors.Is(err, export.ErrNoPlace):
 		d.without++
-	case errors.As(err, &body), errors.As(err, &damaged):
+	case errors.As(err, &body):
 		d.tell(x, err)
 	default:
 		return err

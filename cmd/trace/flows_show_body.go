@@ -23,7 +23,7 @@ const (
 // prints its body alone.
 func (p *printer) part(title, flag string, x *flow.Exchange, part *flow.Part, body []byte) {
 	p.line("")
-	p.line("%s%s", p.w.paint(bold, title), p.w.paint(faint, bodyFacts(part)))
+	p.line("%s%s", p.w.paint(bold, title), p.w.paint(faint, bodyFacts(part, x.Redacted > 0)))
 	p.head(part)
 	p.body(body, fmt.Sprintf("trace flows show %s/%d --%s-body", x.Session, x.ID, flag))
 }
@@ -51,8 +51,9 @@ func (p *printer) response(d *flow.Detail) {
 	p.events(d)
 }
 
-// bodyFacts says in brackets what is known of a body.
-func bodyFacts(part *flow.Part) string {
+// bodyFacts says in brackets what is known of a body. Its hash is not known if it
+// was redacted, or imported from a file that does not tell.
+func bodyFacts(part *flow.Part, redacted bool) string {
 	b := part.Body
 	if b == nil {
 		return " (body not complete)"
@@ -70,10 +71,13 @@ func bodyFacts(part *flow.Part) string {
 	if b.Cut {
 		facts = append(facts, "cut short")
 	}
-	if part.Withheld {
-		facts = append(facts, "redacted")
-	} else {
+	switch {
+	case !part.Withheld:
 		facts = append(facts, fmt.Sprintf("sha256 %x", b.SHA256))
+	case redacted:
+		facts = append(facts, "redacted")
+	default:
+		facts = append(facts, "hash not known")
 	}
 	return " (" + strings.Join(facts, ", ") + ")"
 }
