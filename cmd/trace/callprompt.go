@@ -2,10 +2,13 @@ package main
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 
+	"trace/flow"
 	"trace/llm"
+	"trace/store"
 )
 
 // A promptPart is a piece of what a user message says. Clients wrap what the
@@ -93,6 +96,9 @@ func isTyped(text string) bool {
 // the results of tools, nor what a client says in the user's name, unless
 // there is nothing else. -1 if there is no message of the user.
 func lastPrompt(ms []llm.Message) int {
+	if i := typedPrompt(ms); i >= 0 {
+		return i
+	}
 	said, any := -1, -1
 	for i := len(ms) - 1; i >= 0; i-- {
 		if ms[i].Role != "user" {
@@ -101,12 +107,10 @@ func lastPrompt(ms []llm.Message) int {
 		results := false
 		for j := range ms[i].Blocks {
 			b := &ms[i].Blocks[j]
-			switch {
-			case b.Kind == llm.ToolResult:
+			switch b.Kind {
+			case llm.ToolResult:
 				results = true
-			case b.Kind == llm.Text && isTyped(b.Text):
-				return i
-			case b.Kind == llm.Text:
+			case llm.Text:
 				said = max(said, i)
 			}
 		}
@@ -118,6 +122,56 @@ func lastPrompt(ms []llm.Message) int {
 		return said
 	}
 	return any
+}
+
+// typedPrompt returns the index of the last message of which somebody typed a
+// part, -1 if there is none.
+func typedPrompt(ms []llm.Message) int {
+	for i := len(ms) - 1; i >= 0; i-- {
+		if ms[i].Role != "user" {
+			continue
+		}
+		for j := range ms[i].Blocks {
+			if b := &ms[i].Blocks[j]; b.Kind == llm.Text && isTyped(b.Text) {
+				return i
+			}
+		}
+	}
+	return -1
+}
+
+// promptSteps bounds how many turns back a prompt is looked for.
+const promptSteps = 200
+
+// findPrompt returns the message that the user wrote last. Requests that go on
+// from an answer by its id need not repeat it: then it is looked for in the turns
+// before. calls are those of d. nil if there is none.
+func findPrompt(r *store.Reader, d *flow.Detail, calls []*llm.Call) *llm.Message {
+	last := calls[len(calls)-1]
+	for steps := 0; steps < promptSteps && len(calls) > 0; steps++ {
+		for _, c := range slices.Backward(calls) {
+			if i := typedPrompt(c.Messages); i >= 0 {
+				return &c.Messages[i]
+			}
+		}
+		if r == nil || calls[0].Previous == "" {
+			break
+		}
+		ref := parseRef(findThread(r, &d.Exchange, calls).Previous)
+		if ref.IsZero() || ref.Flow == d.ID {
+			break
+		}
+		var err error
+		if d, err = r.Detail(ref.Flow); err != nil {
+			break
+		}
+		calls = llm.Read(d)
+		calls = calls[:min(len(calls), ref.Call+1)]
+	}
+	if i := lastPrompt(last.Messages); i >= 0 {
+		return &last.Messages[i]
+	}
+	return nil
 }
 
 // promptText writes a message of the user out, with the parts that nobody

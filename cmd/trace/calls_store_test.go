@@ -150,3 +150,28 @@ func TestCallsAreKeptWhole(t *testing.T) {
 		}
 	}
 }
+
+// TestPromptOfEarlierTurn: a request that goes on from an answer by its id does
+// not repeat the prompt.
+func TestPromptOfEarlierTurn(t *testing.T) {
+	t.Setenv("XDG_STATE_HOME", t.TempDir())
+	r := record(t, "responses")
+	for i, body := range []string{
+		`{"model":"gpt-x","input":"Look at it."}`,
+		`{"model":"gpt-x","previous_response_id":"resp_1","input":[{"type":"function_call_output","call_id":"c1","output":"a"}]}`,
+		`{"model":"gpt-x","previous_response_id":"resp_2","input":[{"type":"function_call_output","call_id":"c2","output":"b"}]}`,
+	} {
+		on := emit(r.open("api.openai.com", 443, nil))
+		on.request(1, "POST", "api.openai.com", "/v1/responses", body)
+		on.answer(1, 200, "application/json", false)
+		on.body(1, flow.Server, fmt.Sprintf(`{"id":"resp_%d","object":"response","status":"completed","model":"gpt-x","output":[{"type":"function_call","call_id":"c%[1]d","name":"f","arguments":"{}"}]}`, i+1))
+		on(flow.End, 1, nil)
+		on(flow.ConnEnd, 0, nil)
+	}
+	r.flush()
+	for _, id := range []string{"1", "2", "3"} {
+		if stdout, stderr, code := runCLI(t, "flows", "show", id, "--prompt"); stdout != "Look at it.\n" || code != 0 {
+			t.Errorf("%s: exit %d, %q, %q", id, code, stdout, stderr)
+		}
+	}
+}

@@ -115,7 +115,7 @@ func TestPromptAndAnswer(t *testing.T) {
 	show := func(o showOptions, d *flow.Detail, width int) (string, string, error) {
 		w, out := screen(width, false)
 		var said strings.Builder
-		err := o.showPart(w, &said, d)
+		err := o.showPart(w, &said, nil, d)
 		return out.String(), said.String(), err
 	}
 	d := wholeCall()

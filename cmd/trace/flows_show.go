@@ -104,7 +104,7 @@ func (o *showOptions) run(arg string, w *terminal, stderr io.Writer) error {
 	case o.json || len(o.filters) > 0:
 		return o.showJSON(w, r, d)
 	case o.prompt, o.answer:
-		return o.showPart(w, stderr, d)
+		return o.showPart(w, stderr, r, d)
 	}
 	return o.showForReading(w, r, d)
 }

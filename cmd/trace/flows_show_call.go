@@ -59,18 +59,18 @@ func withCalls(text []byte, d *flow.Detail, calls []*llm.Call) ([]byte, error) {
 }
 
 // showPart prints what --prompt or --answer ask for.
-func (o *showOptions) showPart(w *terminal, stderr io.Writer, d *flow.Detail) error {
+func (o *showOptions) showPart(w *terminal, stderr io.Writer, r *store.Reader, d *flow.Detail) error {
 	calls := llm.Read(d)
 	if len(calls) == 0 {
 		return exitError{1, fmt.Errorf("flow %d is no call to a language model: see 'trace flows list --llm'", d.ID)}
 	}
 	c := calls[len(calls)-1]
 	if o.prompt {
-		i := lastPrompt(c.Messages)
-		if i < 0 {
+		m := findPrompt(r, d, calls)
+		if m == nil {
 			return exitError{1, fmt.Errorf("flow %d has no prompt of a user: see 'trace flows show %[1]d'", d.ID)}
 		}
-		return writeText(w, promptText(&c.Messages[i])+"\n")
+		return writeText(w, promptText(m)+"\n")
 	}
 	text := answerText(c)
 	if text == "" {
