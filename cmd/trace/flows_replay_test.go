@@ -215,9 +215,12 @@ func TestTemplates(t *testing.T) {
 	if _, _, code := runCLI(t, "flows", "save", "hello", "1", "--force"); code != 0 {
 		t.Errorf("--force: exit %d", code)
 	}
-	d, err := loadTemplate("hello")
-	if err != nil || string(d.RequestBody) != replayedBody || d.Request.Head.Get("x-api-key") != "[REDACTED:anthropic]" {
-		t.Errorf("loaded %v %+v", err, d)
+	tpl, err := readTemplate("hello")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := tpl.Detail(); string(d.RequestBody) != replayedBody || d.Request.Head.Get("x-api-key") != "[REDACTED:anthropic]" {
+		t.Errorf("read %+v", d)
 	}
 	stdout, stderr, code = runCLI(t, "flows", "replay", "hello", "--to", k.URL)
 	if sent, _ := k.last(); code != 0 || sent != "POST /v1/messages "+replayingKey+" "+replayedBody || !strings.Contains(stdout, "replay of  hello") {

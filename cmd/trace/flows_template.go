@@ -167,16 +167,6 @@ func readTemplate(name string) (*replay.Template, error) {
 	return t, nil
 }
 
-// loadTemplate returns the request of a template as a recorded one without an
-// answer. Its ID is 0, and its session is none.
-func loadTemplate(name string) (*flow.Detail, error) {
-	t, err := readTemplate(name)
-	if err != nil {
-		return nil, err
-	}
-	return t.Detail(), nil
-}
-
 // templateSession returns the session and flow that a template was made of, nil
 // if they are no more.
 func templateSession(t *replay.Template) (r *store.Reader, id int64) {
