@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"math"
 	"runtime"
 	"strings"
@@ -12,10 +11,6 @@ import (
 	"trace/llm"
 	"trace/store"
 )
-
-// callVersion is that of the summaries which stand in session files. Others
-// are made again.
-const callVersion = 2
 
 // A callSummary is what lists and counts want to know of a flow that is a call
 // to a language model, or several on one WebSocket. It is kept beside the flow
@@ -187,27 +182,6 @@ func rateOf(x *flow.Exchange, c *llm.Call) *float64 {
 	}
 	rate := math.Round(float64(c.Usage.Output)/took.Seconds()*10) / 10
 	return &rate
-}
-
-// storedSummary is a summary as it stands in the session file.
-type storedSummary struct {
-	Version int          `json:"v"`
-	Call    *callSummary `json:"call"` // null: the body says that it is none
-}
-
-// encodeSummary returns the document for store.Annotate.
-func encodeSummary(s *callSummary) ([]byte, error) {
-	return flow.MarshalJSON(storedSummary{callVersion, s})
-}
-
-// decodeSummary reads what encodeSummary wrote. ok is false for what another
-// version wrote.
-func decodeSummary(doc []byte) (s *callSummary, ok bool) {
-	var d storedSummary
-	if len(doc) == 0 || json.Unmarshal(doc, &d) != nil || d.Version != callVersion {
-		return nil, false
-	}
-	return d.Call, true
 }
 
 // attachCalls finds out what there is to say about those of xs, all of the

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"compress/flate"
 	"encoding/json"
 	"reflect"
 	"strings"
@@ -208,11 +210,25 @@ func TestSummaryComesBack(t *testing.T) {
 	if got, ok := decodeSummary(doc); err != nil || !ok || got != nil {
 		t.Errorf("%+v, %v, %v", got, ok, err)
 	}
-	for _, doc := range []string{"", "{", `{"v":0,"call":{"model":"x"}}`, `{"v":99}`} {
+	for _, doc := range []string{"", "{", `{"v":2,"call":{"model":"x"}}`, "\x00\xff\x00", string(doc[:len(doc)-2]), string(deflated(t, `{"v":99,"call":{"model":"x"}}`))} {
 		if _, ok := decodeSummary([]byte(doc)); ok {
 			t.Errorf("%q was taken", doc)
 		}
 	}
+}
+
+func deflated(t *testing.T, text string) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	z, err := flate.NewWriterDict(&b, -1, summaryWords)
+	if err != nil {
+		t.Fatal(err)
+	}
+	z.Write([]byte(text))
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
 }
 
 // TestListOfCalls: calls to language models have columns of their own.
