@@ -234,6 +234,24 @@ func TestJSONLOdd(t *testing.T) {
 	}
 }
 
+// TestJSONLEarly: what is noticed of a request stands before it in a log.
+func TestJSONLEarly(t *testing.T) {
+	lines := []string{
+		`{"ts":"2026-01-02T03:04:04.000000Z","type":"connection_open","conn_id":"1","transport":"tcp"}`,
+		`{"ts":"2026-01-02T03:04:04.000000Z","type":"error","flow_id":"S/1","conn_id":"1","where":"client","code":"malformed","message":"no gzip","fatal":false}`,
+		`{"ts":"2026-01-02T03:04:05.000000Z","type":"request","flow_id":"S/1","conn_id":"1","method":"GET","path":"/"}`,
+		`{"ts":"2026-01-02T03:04:05.000000Z","type":"response","flow_id":"S/1","conn_id":"1","status_code":200}`,
+		`{"ts":"2026-01-02T03:04:06.000000Z","type":"error","flow_id":"S/2","conn_id":"9","code":"reset","message":"never"}`,
+	}
+	r := read(t, strings.Join(lines, "\n"), "jsonl")
+	if r.n != 1 || len(r.bad) != 1 || !strings.HasPrefix(r.bad[0], "line 5: ") {
+		t.Errorf("%d flows, %v", r.n, r.bad)
+	}
+	if e := r.first(t, flow.Mark); e.Flow == 0 || e.Error.Code != flow.CodeMalformed {
+		t.Errorf("%+v", e)
+	}
+}
+
 // TestReadError: an error of the file itself is told.
 func TestReadError(t *testing.T) {
 	text := entry()

@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,8 +21,20 @@ import (
 type log struct {
 	s     *sink
 	flows map[string]*logFlow
+	n     int        // of the line
 	order []*logFlow // those not over, by their first lines
 	conns map[string]flow.Conn
+	early map[string]*earlyNotes // by the ids of flows
+}
+
+// earlyNotes are the marks on a flow whose request, or first bytes, are still to
+// come: what is noticed of a request stands before its line, which comes when it
+// is complete.
+type earlyNotes struct {
+	line  int
+	head  logHead
+	at    time.Time
+	notes []flow.Note
 }
 
 // logFlow is a flow of which not all lines have come.
@@ -33,8 +47,9 @@ type logFlow struct {
 // readJSONL reads an event log of trace. Lines of types that are not known are
 // skipped, as every reader of it does.
 func readJSONL(r *bufio.Reader, s *sink) error {
-	l := &log{s: s, flows: map[string]*logFlow{}, conns: map[string]flow.Conn{}}
+	l := &log{s: s, flows: map[string]*logFlow{}, conns: map[string]flow.Conn{}, early: map[string]*earlyNotes{}}
 	for n := 1; ; n++ {
+		l.n = n
 		text, err := r.ReadBytes('\n')
 		if text = bytes.TrimSpace(text); len(text) > 0 {
 			if e := l.line(text); e != nil {
@@ -48,6 +63,7 @@ func readJSONL(r *bufio.Reader, s *sink) error {
 			return fmt.Errorf("line %d: %w", n, err)
 		}
 	}
+	l.late()
 	for _, f := range l.order {
 		if !f.over {
 			if f.r.request != nil {
@@ -191,6 +207,10 @@ func (l *log) begin(h logHead, r *record) *logFlow {
 	if h.FlowID != "" {
 		l.flows[h.FlowID] = f
 	}
+	if e := l.early[h.FlowID]; e != nil {
+		r.marks = append(r.marks, e.notes...)
+		delete(l.early, h.FlowID)
+	}
 	l.order = append(l.order, f)
 	if len(l.order) > 1024 { // forget those that are over
 		kept := l.order[:0]
@@ -280,6 +300,29 @@ func sideOfDir(dir string) flow.Side {
 	return flow.Server
 }
 
+var errNoRequest = errors.New("an error of a flow of which no request has come")
+
+// undecoded reports whether a line is about a connection that carries no HTTP.
+func (l *log) undecoded(h logHead) bool {
+	facts, ok := l.conns[h.ConnID]
+	return ok && facts.Protocol != "http" && facts.Protocol != "http2"
+}
+
+// late makes flows of what was noticed of connections on which nothing passed;
+// of requests that did not come it is told.
+func (l *log) late() {
+	rest := slices.SortedFunc(maps.Values(l.early), func(a, b *earlyNotes) int { return a.line - b.line })
+	for _, e := range rest {
+		if !l.undecoded(e.head) {
+			l.s.bad(Bad{fmt.Sprintf("line %d", e.line), errNoRequest})
+			continue
+		}
+		r := l.record(e.head, e.at)
+		r.kind, r.ended = flow.KindTCP, e.at
+		l.begin(e.head, r)
+	}
+}
+
 // trouble takes an error or a mark.
 func (l *log) trouble(h logHead, at time.Time, text []byte) error {
 	var v struct {
@@ -311,17 +354,19 @@ func (l *log) trouble(h logHead, at time.Time, text []byte) error {
 	switch {
 	case h.FlowID == "":
 		l.s.emit(flow.Event{Kind: flow.Mark, At: at, Error: &fault})
-	case f == nil && h.ConnID != "":
+	case f == nil && v.Fatal && l.undecoded(h):
 		r := l.record(h, at)
-		r.kind = flow.KindTCP
-		if facts, ok := l.conns[h.ConnID]; ok && facts.Protocol != "http" && facts.Protocol != "http2" {
-			r.fault, r.state, r.ended = &fault, flow.StateFailed, at
-			l.begin(h, r)
-			return nil
-		}
-		return errors.New("an error of a flow of which no request has come")
+		r.kind, r.fault, r.state, r.ended = flow.KindTCP, &fault, flow.StateFailed, at
+		l.begin(h, r)
+	case f == nil && v.Fatal:
+		return errNoRequest
 	case f == nil:
-		return errors.New("an error of a flow of which no request has come")
+		e := l.early[h.FlowID]
+		if e == nil {
+			e = &earlyNotes{line: l.n, head: h, at: at}
+			l.early[h.FlowID] = e
+		}
+		e.notes = append(e.notes, flow.Note{At: at, Error: &fault})
 	case v.Fatal:
 		f.r.fault, f.r.state = &fault, flow.StateFailed
 	default:
