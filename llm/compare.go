@@ -239,8 +239,16 @@ func (d *Diff) mark(c Change, old, now json.RawMessage) {
 	d.add(c)
 }
 
+// follows reports whether b goes on from the answer of a by its name, and so has
+// only what is new.
+func follows(a, b *Call) bool { return b.Previous != "" && b.Previous == a.ID }
+
 // messages compares what was said.
 func (d *Diff) messages(a, b *Call) {
+	if follows(a, b) {
+		d.Appended, d.AppendedN = b.Messages, len(b.Messages)
+		return
+	}
 	old, now := messageDigests(a.Messages), messageDigests(b.Messages)
 	for d.Shared < len(old) && d.Shared < len(now) && old[d.Shared] == now[d.Shared] {
 		d.Shared++

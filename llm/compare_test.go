@@ -257,6 +257,11 @@ func TestCompareAutomaticCaches(t *testing.T) {
 		return &Call{API: Chat, Provider: "openai", Model: "gpt", Asked: began, System: []Block{{Kind: Text, Text: "Be brief."}},
 			Messages: []Message{text("user", "1")}, Usage: &Usage{Input: 2000}}
 	}
+	answered := func(id string) *Call {
+		c := base()
+		c.ID, c.Answer = id, []Message{text("assistant", "2")}
+		return c
+	}
 	next := func(edit func(c *Call)) *Call {
 		c := base()
 		c.Asked = began.Add(time.Minute)
@@ -276,11 +281,20 @@ func TestCompareAutomaticCaches(t *testing.T) {
 		{base(), next(func(c *Call) { c.Asked = began.Add(3 * time.Hour) }), CacheMiss, "the prompt is unchanged, but 3 h passed, and unused prompts are forgotten after 1 h at the latest"},
 		{func() *Call { c := base(); c.Usage.Input = 500; return c }(), next(func(*Call) {}), CacheMiss, "the prompt is unchanged, but with 500 tokens it is shorter than the 1024 from which on prompts are stored"},
 		{base(), next(func(c *Call) { c.Previous = "resp_1" }), CacheMiss, "the request goes on from an earlier answer, whose prompt it does not repeat"},
+		{answered("resp_1"), next(func(c *Call) {
+			c.Previous, c.Messages, c.Usage = "resp_1", []Message{text("user", "3")}, &Usage{Input: 180, CacheRead: 1920}
+		}), CacheHit, "the whole prompt of the first call is unchanged: 1920 of 2000 stored tokens were read"},
+		{answered("resp_1"), next(func(c *Call) {
+			c.Previous, c.Messages, c.System[0].Text = "resp_1", []Message{text("user", "3")}, "Be long."
+		}), CacheMiss, `system block 1 was changed ("Be brief." → "Be long."), so nothing that the first call stored could be read`},
 		{func() *Call { c := base(); c.Error = &Error{Status: 500}; return c }(), next(func(*Call) {}), CacheMiss, "the first call failed, so nothing was stored"},
 	} {
 		d := Compare(c.a, c.b)
 		if d.Cache.Result != c.result || d.Cache.Why != c.why {
 			t.Errorf("%s: %s", d.Cache.Result, d.Cache.Why)
+		}
+		if goesOn := c.a.ID != ""; goesOn && (strings.Contains(changed(d), "message") || d.AppendedN != 1 || d.AppendedAt != 0) {
+			t.Errorf("%s, %d appended", changed(d), d.AppendedN)
 		}
 	}
 }

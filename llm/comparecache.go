@@ -162,7 +162,7 @@ func (j *judge) asked() bool {
 // judge fills in the verdict.
 func (d *Diff) judge(a, b *Call) {
 	skips := b.Provider == "anthropic" || b.Usage != nil && b.Usage.CacheRead > 0
-	j := judge{d: d, v: &d.Cache, a: a, b: b, ua: units(a, skips), ub: units(b, skips)}
+	j := judge{d: d, v: &d.Cache, a: a, b: b, ua: units(a, skips), ub: units(inFull(a, b), skips)}
 	j.v.Break, j.v.Stored, j.v.Read, j.v.Written, j.v.Prompt = -1, -1, -1, -1, -1
 	if !a.Asked.IsZero() && !b.Asked.IsZero() {
 		j.v.Age = b.Asked.Sub(a.Asked)
@@ -186,6 +186,17 @@ func (d *Diff) judge(a, b *Call) {
 		j.automatic()
 	}
 	j.result()
+}
+
+// inFull returns b with what it names only, that is the prompt and the answer
+// of a that it goes on from.
+func inFull(a, b *Call) *Call {
+	if !follows(a, b) {
+		return b
+	}
+	whole := *b
+	whole.Messages = slices.Concat(a.Messages, a.Answer, b.Messages)
+	return &whole
 }
 
 // first returns the first change of the prompt that counts; -1 if there is none.
@@ -296,7 +307,7 @@ func (j *judge) automatic() {
 	switch {
 	case j.a.Error != nil:
 		v.Break, v.Why = -1, "the first call failed, so nothing was stored"
-	case j.b.Previous != "":
+	case j.b.Previous != "" && !follows(j.a, j.b):
 		v.Break, v.Why = -1, "the request goes on from an earlier answer, whose prompt it does not repeat"
 	case len(j.ua) == 0:
 		v.Why = "the first request has no prompt"

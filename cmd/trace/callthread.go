@@ -60,6 +60,32 @@ func parseRef(s string) llm.Ref {
 	return r
 }
 
+// cutCall splits an ID as refText writes it into that of the flow and the number
+// of the call, from 1; 0 where it names none.
+func cutCall(arg string) (id string, call int, err error) {
+	at := strings.LastIndexByte(arg, '#')
+	if at <= strings.LastIndexByte(arg, '/') {
+		return arg, 0, nil
+	}
+	call, err = strconv.Atoi(arg[at+1:])
+	if err != nil || call < 1 {
+		return "", 0, exitError{1, fmt.Errorf("no flow %q: what stands behind # is the number of a call on a WebSocket, from 1", printable(arg))}
+	}
+	return arg[:at], call, nil
+}
+
+// chooseCall returns the index of the call that cutCall has found in an ID, of
+// those of flow id; the last one for 0.
+func chooseCall(calls []*llm.Call, call int, id int64) (int, error) {
+	switch {
+	case call == 0:
+		return len(calls) - 1, nil
+	case call > len(calls):
+		return 0, exitError{1, fmt.Errorf("no call %d#%d: flow %[1]d has %[3]s to language models", id, call, count(int64(len(calls)), "call"))}
+	}
+	return call - 1, nil
+}
+
 // thread adds the calls of one flow to threads.
 func thread(t *llm.Threads, x *flow.Exchange, calls []*llm.Call) []llm.Link {
 	links := make([]llm.Link, len(calls))

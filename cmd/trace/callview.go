@@ -15,6 +15,7 @@ import (
 type callView struct {
 	detail *flow.Detail
 	calls  []*llm.Call
+	only   int         // the number of the one call to print; 0: all
 	before *earlier    // the turn before the first call; nil: there is none, or it is unknown
 	thread *callThread // where the first call stands; nil: that is unknown
 	full   bool        // nothing is left out
@@ -38,6 +39,9 @@ func (v *callView) write(w *terminal) error {
 		before, thread := v.before, v.thread
 		if i > 0 {
 			before, thread = nil, nil
+		}
+		if v.only > 0 && v.only != i+1 {
+			continue
 		}
 		if len(v.calls) > 1 {
 			p.line("")

@@ -110,6 +110,10 @@ func openSide(arg, session string) (*diffSide, error) {
 		}
 		return &diffSide{d: t.Detail(), template: arg, marks: &t.Volatile}, nil
 	}
+	arg, call, err := cutCall(arg)
+	if err != nil {
+		return nil, err
+	}
 	r, id, err := openFlow(arg, session)
 	if err != nil {
 		return nil, err
@@ -123,8 +127,12 @@ func openSide(arg, session string) (*diffSide, error) {
 		return nil, exitError{1, fmt.Errorf("flow %d is no HTTP exchange (%s): there is no request to compare", id, d.Kind)}
 	}
 	s := &diffSide{d: d}
-	if calls := llm.Read(d); len(calls) > 0 {
-		s.call, s.n = calls[len(calls)-1], len(calls)-1
+	calls := llm.Read(d)
+	if s.n, err = chooseCall(calls, call, id); err != nil {
+		return nil, err
+	}
+	if s.n = max(s.n, 0); len(calls) > 0 {
+		s.call = calls[s.n]
 	}
 	return s, nil
 }

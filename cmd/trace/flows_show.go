@@ -31,6 +31,7 @@ type showOptions struct {
 	session      string
 	jq           []string
 	filters      []filter
+	call         int // of several on a WebSocket, from 1; 0: the ID names none
 }
 
 func newFlowsShowCommand() *cobra.Command {
@@ -47,7 +48,7 @@ then what is new and the answer. --full leaves nothing out, --http shows heads,
 bodies and events.
 
 ID is the number that the list shows, SESSION/NUMBER, or last (or -1) for the
-newest flow.
+newest flow; of several calls on a WebSocket 12#1, 12#2, … is one.
 
 --raw prints the bytes of the request, then those of the answer: heads, chunks,
 HTTP/2 frames and WebSocket frames as they passed. They are recorded with
@@ -82,6 +83,13 @@ HTTP/2 frames and WebSocket frames as they passed. They are recorded with
 func (o *showOptions) run(arg string, w *terminal, stderr io.Writer) error {
 	if err := o.check(); err != nil {
 		return usageError{err}
+	}
+	arg, call, err := cutCall(arg)
+	if err != nil {
+		return err
+	}
+	if o.call = call; call > 0 && (o.requestBody || o.responseBody || o.raw != "" || o.http) {
+		return usageError{fmt.Errorf("%s#%d is one of the calls of a flow: only the flow has bodies and raw bytes", printable(arg), call)}
 	}
 	r, id, err := openFlow(arg, o.session)
 	if err != nil {

@@ -16,6 +16,10 @@ import (
 // say.
 func (o *showOptions) showJSON(w *terminal, r *store.Reader, d *flow.Detail) error {
 	calls := llm.Read(d)
+	chosen, err := chooseCall(calls, o.call, d.ID)
+	if err != nil {
+		return err
+	}
 	if s := summarize(&d.Exchange, calls); s != nil {
 		d.LLM = s
 		if s.Thread = storedThread(r, d.ID); s.Thread == nil && len(s.Calls) == 0 {
@@ -27,6 +31,9 @@ func (o *showOptions) showJSON(w *terminal, r *store.Reader, d *flow.Detail) err
 		return fmt.Errorf("flow %d: %w", d.ID, err)
 	}
 	if len(calls) > 0 {
+		if o.call > 0 {
+			calls = calls[chosen : chosen+1]
+		}
 		if text, err = withCalls(text, d, calls); err != nil {
 			return fmt.Errorf("flow %d: %w", d.ID, err)
 		}
@@ -64,7 +71,11 @@ func (o *showOptions) showPart(w *terminal, stderr io.Writer, r *store.Reader, d
 	if len(calls) == 0 {
 		return exitError{1, fmt.Errorf("flow %d is no call to a language model: see 'trace flows list --llm'", d.ID)}
 	}
-	c := calls[len(calls)-1]
+	chosen, err := chooseCall(calls, o.call, d.ID)
+	if err != nil {
+		return err
+	}
+	c := calls[chosen]
 	if o.prompt {
 		m := findPrompt(r, d, calls)
 		if m == nil {
@@ -132,14 +143,17 @@ func callsOf(c *llm.Call) string {
 
 // showForReading prints a call as a conversation, anything else as an exchange.
 func (o *showOptions) showForReading(w *terminal, r *store.Reader, d *flow.Detail) error {
-	if o.http || !recognised(&d.Exchange) {
+	if o.call == 0 && (o.http || !recognised(&d.Exchange)) {
 		return writeDetail(w, d)
 	}
 	calls := llm.Read(d)
+	if _, err := chooseCall(calls, o.call, d.ID); err != nil {
+		return err
+	}
 	if len(calls) == 0 {
 		return writeDetail(w, d)
 	}
-	v := &callView{detail: d, calls: calls, full: o.full, thread: findThread(r, &d.Exchange, calls)}
+	v := &callView{detail: d, calls: calls, only: o.call, full: o.full, thread: findThread(r, &d.Exchange, calls)}
 	v.before = findEarlier(r, &d.Exchange, v.thread)
 	return v.write(w)
 }
