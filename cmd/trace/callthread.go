@@ -80,6 +80,8 @@ func chooseCall(calls []*llm.Call, call int, id int64) (int, error) {
 	switch {
 	case call == 0:
 		return len(calls) - 1, nil
+	case len(calls) == 0:
+		return 0, exitError{1, fmt.Errorf("flow %d is no call to a language model: see 'trace flows list --llm'", id)}
 	case call > len(calls):
 		return 0, exitError{1, fmt.Errorf("no call %d#%d: flow %[1]d has %[3]s to language models", id, call, count(int64(len(calls)), "call"))}
 	}
