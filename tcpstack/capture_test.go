@@ -272,23 +272,7 @@ func BenchmarkCapture(b *testing.B) {
 						}
 					}()
 				}
-				r := newRoad(b, k.link, k.device, opt)
-				c, err := r.dial("tcp", dst["tcp4"])
-				if err != nil {
-					b.Fatal(err)
-				}
-				defer c.Close()
-				buf := make([]byte, relayBuffer)
-				b.SetBytes(relayBuffer)
-				start := cpu()
-				for b.Loop() {
-					if _, err := c.Write(buf); err != nil {
-						b.Fatal(err)
-					}
-				}
-				closeWrite(b, c)
-				io.ReadAll(c)
-				reportBulk(b, r, start)
+				upload(b, newRoad(b, k.link, k.device, opt))
 			})
 		}
 	}

@@ -45,15 +45,7 @@ func (d *Datagram) Reply(p []byte) error {
 // Refuse answers a datagram that was taken as err tells (see the package
 // doc), with port unreachable for ECONNREFUSED and nil.
 func (d *Datagram) Refuse(err error) {
-	kind := refusalOf(err)
-	switch kind {
-	case silence:
-		return
-	case reset:
-		kind = portUnreachable
-	}
-	d.stack.counters.datagramsRefused.Add(1)
-	d.stack.unreachable(kind, d.id, d.quoted)
+	d.refuse(err, portUnreachable, &d.stack.counters.datagramsRefused)
 }
 
 // handleDatagram sees each UDP datagram, on the packet path.

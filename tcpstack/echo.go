@@ -37,15 +37,7 @@ func (e *Echo) Reply(p []byte, ttl int) error {
 // Refuse answers as err tells (see the package doc), with administratively
 // prohibited for nil and for what no ICMP error stands for.
 func (e *Echo) Refuse(err error) {
-	kind := refusalOf(err)
-	switch kind {
-	case silence:
-		return
-	case reset:
-		kind = prohibited
-	}
-	e.stack.counters.echoesRefused.Add(1)
-	e.stack.unreachable(kind, e.id, e.quoted)
+	e.refuse(err, prohibited, &e.stack.counters.echoesRefused)
 }
 
 // handleEcho4 and handleEcho6 see each ICMP packet that gVisor has no use

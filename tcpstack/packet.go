@@ -3,6 +3,7 @@ package tcpstack
 import (
 	"encoding/binary"
 	"net/netip"
+	"sync/atomic"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/checksum"
@@ -37,6 +38,20 @@ func (s *Stack) packet(id stack.TransportEndpointID, pkt *stack.PacketBuffer, da
 		p.ttl = header.IPv4(network).TTL()
 	}
 	return p
+}
+
+// refuse answers as err tells and counts that. There is no RST for what is not
+// TCP: instead stands for one.
+func (p *packet) refuse(err error, instead refusal, count *atomic.Uint64) {
+	kind := refusalOf(err)
+	switch kind {
+	case silence:
+		return
+	case reset:
+		kind = instead
+	}
+	count.Add(1)
+	p.stack.unreachable(kind, p.id, p.quoted)
 }
 
 // completeChecksum fills in the checksum of a TCP or UDP header if the child's
