@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -84,7 +85,7 @@ func (f *filler) lookup(vars []string) (string, bool) {
 			break
 		}
 		if v, ok := f.env(name); ok && v != "" {
-			if !contains(f.used, name) {
+			if !slices.Contains(f.used, name) {
 				f.used = append(f.used, name)
 			}
 			f.values = append(f.values, v)

@@ -45,7 +45,7 @@ func leavesOf(v any, path string, skip func(string) bool, text func(string) stri
 		}
 		for _, name := range sortedKeys(v) {
 			if !skip(name) {
-				out = leavesOf(v[name], joinPath(path, name), skip, text, out)
+				out = leavesOf(v[name], JoinPath(path, name), skip, text, out)
 			}
 		}
 		return out

@@ -2,6 +2,7 @@ package replay
 
 import (
 	"net"
+	"slices"
 	"strings"
 
 	"trace/flow"
@@ -76,7 +77,7 @@ func Variables(h *flow.Head, p Place) []string {
 	var names []string
 	add := func(more ...string) {
 		for _, n := range more {
-			if !contains(names, n) {
+			if !slices.Contains(names, n) {
 				names = append(names, n)
 			}
 		}
@@ -100,9 +101,9 @@ func Variables(h *flow.Head, p Place) []string {
 // isKey reports whether a place is one in which services want their keys.
 func isKey(p Place) bool {
 	if p.In == "query" {
-		return contains([]string{"key", "api_key", "api-key", "apikey"}, strings.ToLower(p.Name))
+		return slices.Contains([]string{"key", "api_key", "api-key", "apikey"}, strings.ToLower(p.Name))
 	}
-	return contains([]string{"authorization", "x-api-key", "api-key", "x-goog-api-key", "private-token"}, strings.ToLower(p.Name))
+	return slices.Contains([]string{"authorization", "x-api-key", "api-key", "x-goog-api-key", "private-token"}, strings.ToLower(p.Name))
 }
 
 // holderOf finds whose key a request wants: by the host, else by what it asks
@@ -136,15 +137,6 @@ func upper(s string) string {
 		}
 		return '_'
 	}, s)
-}
-
-func contains(list []string, s string) bool {
-	for _, l := range list {
-		if l == s {
-			return true
-		}
-	}
-	return false
 }
 
 // hostPort joins a host and a port, which is left out where the scheme implies it.

@@ -2,6 +2,7 @@ package replay
 
 import (
 	"encoding/json"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -65,7 +66,7 @@ func isVolatileMember(name string) bool {
 func VolatileFields(h *flow.Head) []string {
 	names := []string{}
 	for _, f := range h.Fields {
-		if (volatileFields[strings.ToLower(f.Name)] || isRedacted(f.Value) || hasID(f.Value)) && !contains(names, f.Name) {
+		if (volatileFields[strings.ToLower(f.Name)] || isRedacted(f.Value) || hasID(f.Value)) && !slices.Contains(names, f.Name) {
 			names = append(names, f.Name)
 		}
 	}
@@ -93,7 +94,7 @@ func markVolatile(v any, path string, paths *[]string) {
 	switch v := v.(type) {
 	case map[string]any:
 		for _, name := range sortedKeys(v) {
-			at := joinPath(path, name)
+			at := JoinPath(path, name)
 			if isVolatileMember(name) {
 				*paths = append(*paths, at)
 				continue
@@ -111,8 +112,8 @@ func markVolatile(v any, path string, paths *[]string) {
 	}
 }
 
-// joinPath adds a member's name to a path.
-func joinPath(path, name string) string {
+// JoinPath adds a member's name to a path, as SetJSON reads it.
+func JoinPath(path, name string) string {
 	if name == "" || strings.ContainsAny(name, ".[]\"= ") {
 		return path + "[" + strconv.Quote(name) + "]"
 	}

@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"io"
 	"strconv"
-	"strings"
 	"unicode/utf8"
 
 	"trace/llm"
+	"trace/replay"
 )
 
 // A difference is one place where two requests are not the same. Old and New
@@ -122,17 +122,6 @@ func elementsOf(raw json.RawMessage) (list []json.RawMessage, ok bool) {
 	return list, err == nil
 }
 
-// joinPath adds a member's name to a path, as replay's SetJSON reads it.
-func joinPath(path, name string) string {
-	if name == "" || strings.ContainsAny(name, ".[]\"= ") {
-		return path + "[" + strconv.Quote(name) + "]"
-	}
-	if path == "" {
-		return name
-	}
-	return path + "." + name
-}
-
 // diffBodies compares two bodies: JSON by its values, text and bytes as a whole.
 func diffBodies(a, b []byte) []difference {
 	if bytes.Equal(a, b) {
@@ -181,7 +170,7 @@ func (d *jsonDiffer) objects(path string, a, b []llm.Param, depth int) {
 		left[m.Name] = append(left[m.Name], m.Value)
 	}
 	for _, m := range a {
-		at := joinPath(path, m.Name)
+		at := replay.JoinPath(path, m.Name)
 		if list := left[m.Name]; len(list) > 0 {
 			left[m.Name] = list[1:]
 			d.compare(at, m.Value, list[0], depth+1)
@@ -192,7 +181,7 @@ func (d *jsonDiffer) objects(path string, a, b []llm.Param, depth int) {
 	for _, m := range b {
 		if list := left[m.Name]; len(list) > 0 {
 			left[m.Name] = list[1:]
-			d.add(joinPath(path, m.Name), nil, list[0])
+			d.add(replay.JoinPath(path, m.Name), nil, list[0])
 		}
 	}
 }
