@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -176,35 +175,9 @@ func latin(s string) string {
 	return string(rs)
 }
 
-// pythonText is a literal of Python.
-func pythonText(s string) string {
-	var b strings.Builder
-	b.WriteByte('"')
-	for _, r := range s {
-		switch {
-		case r == '"', r == '\\':
-			b.WriteByte('\\')
-			b.WriteRune(r)
-		case r == '\n':
-			b.WriteString(`\n`)
-		case r == '\t':
-			b.WriteString(`\t`)
-		case r < 0x80 && unicode.IsPrint(r), r >= 0xa0 && unicode.IsPrint(r):
-			b.WriteRune(r)
-		case r < 0x100:
-			fmt.Fprintf(&b, `\x%02x`, r)
-		case r < 0x10000:
-			fmt.Fprintf(&b, `\u%04x`, r)
-		default:
-			fmt.Fprintf(&b, `\U%08x`, r)
-		}
-	}
-	b.WriteByte('"')
-	return b.String()
-}
-
-// scriptText is a literal of JavaScript.
-func scriptText(s string) string {
+// quoted is a literal in double quotes. escape writes what cannot stand there
+// as it is.
+func quoted(s string, escape func(w io.Writer, r rune)) string {
 	var b strings.Builder
 	b.WriteByte('"')
 	for _, r := range s {
@@ -218,14 +191,37 @@ func scriptText(s string) string {
 			b.WriteString(`\t`)
 		case unicode.IsPrint(r):
 			b.WriteRune(r)
-		case r < 0x10000:
-			fmt.Fprintf(&b, `\u%04x`, r)
 		default:
-			b.WriteString(`\u{` + strconv.FormatInt(int64(r), 16) + `}`)
+			escape(&b, r)
 		}
 	}
 	b.WriteByte('"')
 	return b.String()
+}
+
+// pythonText is a literal of Python.
+func pythonText(s string) string {
+	return quoted(s, func(w io.Writer, r rune) {
+		switch {
+		case r < 0x100:
+			fmt.Fprintf(w, `\x%02x`, r)
+		case r < 0x10000:
+			fmt.Fprintf(w, `\u%04x`, r)
+		default:
+			fmt.Fprintf(w, `\U%08x`, r)
+		}
+	})
+}
+
+// scriptText is a literal of JavaScript.
+func scriptText(s string) string {
+	return quoted(s, func(w io.Writer, r rune) {
+		if r < 0x10000 {
+			fmt.Fprintf(w, `\u%04x`, r)
+		} else {
+			fmt.Fprintf(w, `\u{%x}`, r)
+		}
+	})
 }
 
 // joined writes fragments as a sum.
