@@ -366,14 +366,14 @@ const maxDepth = 200
 // itself otherwise. Numbers keep their text.
 func TextValue(s string) any {
 	b := bytes.TrimSpace([]byte(s))
-	if len(b) > 0 && utf8.Valid(b) && json.Valid(b) && depth(b) <= maxDepth {
+	if len(b) > 0 && utf8.Valid(b) && json.Valid(b) && Depth(b) <= maxDepth {
 		return json.RawMessage(b)
 	}
 	return s
 }
 
-// depth returns the deepest nesting of the valid JSON text b.
-func depth(b []byte) int {
+// Depth returns how deep the valid JSON text b is nested at its deepest.
+func Depth(b []byte) int {
 	deepest, now, quoted := 0, 0, false
 	for i := 0; i < len(b); i++ {
 		switch c := b[i]; {

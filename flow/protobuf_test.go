@@ -67,8 +67,8 @@ func TestProtobufHostile(t *testing.T) {
 		if want := name == "messages" || name == "varied"; ok != want {
 			t.Errorf("%s: shown: %t", name, ok)
 		}
-		if ok && (!json.Valid(text) || depth(text) > maxDepth || len(text) > 20*len(p)) {
-			t.Errorf("%s: %d bytes, depth %d", name, len(text), depth(text))
+		if ok && (!json.Valid(text) || Depth(text) > maxDepth || len(text) > 20*len(p)) {
+			t.Errorf("%s: %d bytes, depth %d", name, len(text), Depth(text))
 		}
 	}
 	if took := time.Since(begun); took > 5*time.Second {
@@ -83,7 +83,7 @@ func FuzzProtobuf(f *testing.F) {
 	f.Add([]byte("\x0a\x26\x0a$550e8400-e29b-41d4-a716-446655440000"))
 	f.Fuzz(func(t *testing.T, p []byte) {
 		text, ok := Protobuf(p)
-		if ok && (!json.Valid(text) || depth(text) > maxDepth) {
+		if ok && (!json.Valid(text) || Depth(text) > maxDepth) {
 			t.Fatalf("%x: %s", p, text)
 		}
 	})

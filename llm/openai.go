@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"strings"
 	"unicode/utf8"
+
+	"trace/flow"
 )
 
 // This file has what the APIs of OpenAI share, and those who imitate them:
@@ -176,26 +178,10 @@ func (b *Block) argumentText(s string) {
 // sound returns s as JSON, nil if it is none, or nested so deep that it may not
 // stand within other JSON.
 func sound(s string) json.RawMessage {
-	if !utf8.ValidString(s) || !json.Valid([]byte(s)) {
-		return nil
+	if p := []byte(s); utf8.Valid(p) && json.Valid(p) && flow.Depth(p) <= maxNested {
+		return p
 	}
-	deep, quoted := 0, false
-	for i := 0; i < len(s); i++ {
-		switch c := s[i]; {
-		case quoted && c == '\\':
-			i++
-		case c == '"':
-			quoted = !quoted
-		case quoted:
-		case c == '{', c == '[':
-			if deep++; deep > maxNested {
-				return nil
-			}
-		case c == '}', c == ']':
-			deep--
-		}
-	}
-	return json.RawMessage(s)
+	return nil
 }
 
 // openaiTools reads the tools of Chat Completions, where what a tool is stands
