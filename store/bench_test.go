@@ -13,12 +13,9 @@ import (
 )
 
 func BenchmarkAppendEvents(b *testing.B) {
-	for _, o := range []struct {
-		name string
-		o    Options
-	}{{"plain", Options{}}, {"redact", Options{Redact: redact.New([32]byte{})}}} {
-		b.Run(o.name, func(b *testing.B) {
-			s, _ := create(b, o.o)
+	for name, opt := range map[string]Options{"plain": {}, "redact": {Redact: redact.New([32]byte{})}} {
+		b.Run(name, func(b *testing.B) {
+			s, _ := create(b, opt)
 			streams := make([]*script, 50)
 			for i := range streams {
 				streams[i] = &script{s: s, conn: int64(i + 1)}
@@ -136,12 +133,9 @@ func BenchmarkCreateFinish(b *testing.B) {
 
 // BenchmarkMessages records what a websocket says, half of it in deltas.
 func BenchmarkMessages(b *testing.B) {
-	for _, o := range []struct {
-		name string
-		o    Options
-	}{{"plain", Options{}}, {"redact", Options{Redact: redact.New([32]byte{})}}} {
-		b.Run(o.name, func(b *testing.B) {
-			s, _ := create(b, o.o)
+	for name, opt := range map[string]Options{"plain": {}, "redact": {Redact: redact.New([32]byte{})}} {
+		b.Run(name, func(b *testing.B) {
+			s, _ := create(b, opt)
 			sockets := make([]*script, 50)
 			for i := range sockets {
 				sockets[i] = &script{s: s, conn: int64(i + 1)}

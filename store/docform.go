@@ -287,14 +287,8 @@ func (c *docCoder) take(n uint64) []byte {
 	return p
 }
 
-// encodeDoc writes the part of x that no column holds, behind b. It changes
-// nothing of x: heads are shared with the road.
-func encodeDoc(b []byte, x *flow.Exchange) []byte {
-	var c docCoder
-	return c.encode(b, x)
-}
-
-// encode is encodeDoc with a coder that may be used again.
+// encode writes the part of x that no column holds, behind b. It changes
+// nothing of x: heads are shared with the road. A coder may be used again.
 func (c *docCoder) encode(b []byte, x *flow.Exchange) []byte {
 	clear(c.said)
 	*c = docCoder{b: append(b, docForm), said: c.said[:0]}

@@ -14,7 +14,7 @@ import (
 func roundTrip(t testing.TB, x *flow.Exchange) *flow.Exchange {
 	t.Helper()
 	var y flow.Exchange
-	if err := decodeDoc(encodeDoc(nil, x), &y); err != nil {
+	if err := decodeDoc(new(docCoder).encode(nil, x), &y); err != nil {
 		t.Fatal(err)
 	}
 	return &y
@@ -83,7 +83,7 @@ func TestDocumentRandom(t *testing.T) {
 // FuzzDocument: no document makes the reader panic or take much memory, and
 // what can be read can be written.
 func FuzzDocument(f *testing.F) {
-	f.Add(encodeDoc(nil, sampleExchange()))
+	f.Add(new(docCoder).encode(nil, sampleExchange()))
 	f.Add([]byte{docForm, 1, 0, 1, 0, 255, 255, 255, 255, 15})
 	f.Add([]byte(`{"request":{"head":{"method":"GET"}}}`))
 	f.Fuzz(func(t *testing.T, p []byte) {
@@ -104,7 +104,7 @@ func BenchmarkDocument(b *testing.B) {
 	b.Run("write", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			p = encodeDoc(p[:0], x)
+			p = new(docCoder).encode(p[:0], x)
 		}
 		b.ReportMetric(float64(len(p)), "bytes")
 	})
