@@ -65,7 +65,8 @@ var begun struct {
 	child *Child        // nil: the kernel refused
 }
 
-// Begin clones what the next Take will return, and returns at once. A child that nobody takes ends with this process.
+// Begin clones what the next Take will return, and returns at once: the clone of init and init's own start take as long as
+// much of what a program does before it can start a namespace. A child that nobody takes ends with this process.
 func Begin() {
 	begun.mu.Lock()
 	defer begun.mu.Unlock()

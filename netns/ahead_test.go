@@ -14,8 +14,8 @@ import (
 func TestAhead(t *testing.T) {
 	noMore := watchChildren(t)
 	for _, out := range []*os.File{nil, os.Stderr} {
-		Ahead()
-		Ahead() // does nothing
+		ahead.Begin()
+		ahead.Begin() // does nothing
 		begun := ahead.Begun()
 		c := config("sh", "-c", "exit 3")
 		c.Stdout = out
@@ -34,7 +34,7 @@ func TestAhead(t *testing.T) {
 		}
 		ns.Close()
 	}
-	Ahead()
+	ahead.Begin()
 	if _, err := Start(t.Context(), &Config{}); !errors.Is(err, unix.EINVAL) {
 		t.Errorf("without a command: %v", err)
 	}
