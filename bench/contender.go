@@ -187,19 +187,27 @@ func (b *bench) beside(c *contender, argv ...string) (*exec.Cmd, func(), error) 
 	}, nil
 }
 
-// awaitPort waits until something listens.
-func awaitPort(addr string) error {
+// await waits until ready returns no error, and returns the last one it had.
+func await(ready func() error) error {
 	deadline := time.Now().Add(startTime)
 	for {
-		conn, err := net.Dial("tcp", addr)
-		if err == nil {
-			return conn.Close()
-		}
-		if time.Now().After(deadline) {
+		err := ready()
+		if err == nil || time.Now().After(deadline) {
 			return err
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
+}
+
+// awaitPort waits until something listens.
+func awaitPort(addr string) error {
+	return await(func() error {
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			return err
+		}
+		return conn.Close()
+	})
 }
 
 // freePort returns a port that nobody listens on just now.

@@ -14,7 +14,6 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
 )
 
 // wgServer is where mitmproxy's WireGuard mode, which dials what its client
@@ -138,14 +137,10 @@ func wgKeys(conf string) (server, client *ecdh.PrivateKey, err error) {
 
 // awaitFile waits until there is something at path.
 func awaitFile(path string) error {
-	deadline := time.Now().Add(startTime)
-	for {
+	return await(func() error {
 		_, err := os.Stat(path)
-		if err == nil || time.Now().After(deadline) {
-			return err
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
+		return err
+	})
 }
 
 // freeUDPPort returns a port that nobody has just now.
