@@ -67,21 +67,7 @@ func (p *callPrinter) exchange(d *flow.Detail) {
 	h := x.Request.Head
 	f := factsOf(x)
 	p.line("%s", p.w.paint(bold, w1(p.w, f.method+" "+h.Scheme+"://"+f.host+f.path)))
-	state := []string{f.status.text}
-	if x.Response != nil && x.Response.Head != nil {
-		state = []string{strings.TrimSpace(f.status.text + " " + x.Response.Head.Reason)}
-	}
-	if state[0] != x.State {
-		state = append(state, x.State)
-	}
-	if !x.Ended.IsZero() {
-		state = append(state, f.took)
-	}
-	p.fact("status", strings.Join(state, ", "))
-	p.fact("flow", fmt.Sprintf("%s/%d, started %s", x.Session, x.ID, x.Started.Local().Format("2006-01-02 15:04:05.000")))
-	if proc := x.Conn.Process; proc != nil {
-		p.fact("process", strings.TrimSpace(processText(proc)+" "+strings.Join(proc.Argv, " ")))
-	}
+	p.origin(x, &f)
 	p.faults(x)
 }
 

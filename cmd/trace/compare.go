@@ -21,7 +21,7 @@ type bothways struct {
 	Reason      string         `json:"reason"`
 	Request     *bothSides     `json:"request,omitempty"`
 	Response    *bothSides     `json:"response,omitempty"`
-	Bytes       *bothBytes     `json:"bytes,omitempty"`
+	Bytes       *jsonTraffic   `json:"bytes,omitempty"` // payload of a connection that was not decoded
 	TLS         *bothLegs      `json:"tls,omitempty"`
 	Differences []disagreement `json:"differences"`
 }
@@ -38,12 +38,6 @@ type sidePart struct {
 	Headers    int     `json:"headers"`
 	BodySize   *int64  `json:"body_size"`
 	BodySHA256 *string `json:"body_sha256"` // null where redaction changed the body, and before it ended
-}
-
-// bothBytes counts the payload of a connection that was not decoded.
-type bothBytes struct {
-	Sent     int64 `json:"sent"`
-	Received int64 `json:"received"`
 }
 
 // bothLegs are the TLS of the child's leg and of the server's.
@@ -82,7 +76,7 @@ func compare(x *flow.Exchange) *bothways {
 	if x.Request != nil {
 		c.Request, c.Response = twice(x.Request, true), twice(x.Response, false)
 	} else if x.DNS == nil {
-		c.Bytes = &bothBytes{x.Conn.Sent, x.Conn.Received}
+		c.Bytes = &jsonTraffic{x.Conn.Sent, x.Conn.Received}
 	}
 	if t := x.Conn; t.Child.Version+t.Child.SNI+t.Child.JA4+t.Upstream.Version+t.Upstream.Verdict != "" {
 		c.TLS = &bothLegs{Terminated: t.Decrypted, Child: legOf(&t.Child), Server: legOf(&t.Upstream)}

@@ -222,6 +222,15 @@ func (p *printer) overview(x *flow.Exchange) {
 		title = f.method + " " + x.Request.Head.Scheme + "://" + f.host + f.path
 	}
 	p.line("%s", p.w.paint(bold, w1(p.w, title)))
+	p.origin(x, &f)
+	p.fact("protocol", protocolText(x))
+	p.fact("connection", connText(x))
+	p.tls(c)
+	p.faults(x)
+}
+
+// origin prints how x ended, where it stands in the record and who made it.
+func (p *printer) origin(x *flow.Exchange, f *rowFacts) {
 	state := []string{f.status.text}
 	if x.Response != nil && x.Response.Head != nil {
 		state = []string{strings.TrimSpace(f.status.text + " " + x.Response.Head.Reason)}
@@ -234,14 +243,10 @@ func (p *printer) overview(x *flow.Exchange) {
 	}
 	p.fact("status", strings.Join(state, ", "))
 	p.fact("flow", fmt.Sprintf("%s/%d, started %s", x.Session, x.ID, x.Started.Local().Format("2006-01-02 15:04:05.000")))
-	p.fact("replay of", c.Replay)
-	if proc := c.Process; proc != nil {
+	p.fact("replay of", x.Conn.Replay)
+	if proc := x.Conn.Process; proc != nil {
 		p.fact("process", strings.TrimSpace(processText(proc)+" "+strings.Join(proc.Argv, " ")))
 	}
-	p.fact("protocol", protocolText(x))
-	p.fact("connection", connText(x))
-	p.tls(c)
-	p.faults(x)
 }
 
 // faults prints how long the phases of x took, what went wrong and what was

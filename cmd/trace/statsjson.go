@@ -39,6 +39,7 @@ type jsonTally struct {
 	Cost    *jsonCost        `json:"cost"`
 }
 
+// jsonTraffic counts bytes each way.
 type jsonTraffic struct {
 	Sent     int64 `json:"sent"`
 	Received int64 `json:"received"`
