@@ -40,15 +40,16 @@ func newToolResult(b *llm.Block) *toolResult {
 }
 
 // A toolLog joins the tool calls of a session with their results: by their ids,
-// and where a provider has none by what was called, in order.
+// and where a provider has none by what was called, in order. Some servers give
+// the same id (call_1) in every answer: a call in an answer is always a new one.
 type toolLog struct {
 	uses []*toolUse
-	byID map[string]*toolUse
+	byID map[string][]*toolUse // as they came
 	same map[string][]*toolUse // without ids, by conversation, name and input
 }
 
 func newToolLog() *toolLog {
-	return &toolLog{byID: map[string]*toolUse{}, same: map[string][]*toolUse{}}
+	return &toolLog{byID: map[string][]*toolUse{}, same: map[string][]*toolUse{}}
 }
 
 // add takes in a call to a language model. Calls are added as they began.
@@ -62,10 +63,10 @@ func (l *toolLog) add(x *flow.Exchange, c *llm.Call) {
 		for j := range c.Answer[i].Blocks {
 			switch b := &c.Answer[i].Blocks[j]; b.Kind {
 			case llm.ToolCall:
-				u := l.open(x, c, b, len(l.same[sameKey(c, b)]))
+				u := l.open(x, c, b)
 				u.flow, u.called = x.ID, called
 			case llm.ToolResult: // of a tool that the provider runs
-				if u := l.byID[b.ID]; u != nil && u.result == nil {
+				if u := l.newest(b.ID); u != nil && u.result == nil {
 					u.result, u.returned = newToolResult(b), x.ID
 				}
 			}
@@ -77,24 +78,37 @@ func (l *toolLog) add(x *flow.Exchange, c *llm.Call) {
 func (l *toolLog) request(x *flow.Exchange, c *llm.Call) {
 	seen := map[string]int{} // calls without an id, so far
 	var waiting []*toolUse   // those among them whose results follow
+	left, opened := l.repeated(c), map[string]int{}
+	named := map[string]*toolUse{} // those with an id, the last of each
 	for i := range c.Messages {
 		for j := range c.Messages[i].Blocks {
 			b := &c.Messages[i].Blocks[j]
 			switch b.Kind {
 			case llm.ToolCall:
-				key := sameKey(c, b)
-				u := l.open(x, c, b, seen[key])
-				if b.ID == "" {
-					seen[key]++
-					waiting = append(waiting, u)
+				if b.ID != "" {
+					u := l.named(b, left[b.ID], opened[b.ID])
+					if left[b.ID]--; u == nil {
+						u = l.open(x, c, b)
+						l.earlier(u, opened[b.ID])
+						opened[b.ID]++
+					}
+					named[b.ID] = u
+					continue
 				}
+				key := sameKey(c, b)
+				list := l.same[key]
+				if seen[key] == len(list) {
+					list = append(list, l.open(x, c, b))
+				}
+				waiting = append(waiting, list[seen[key]])
+				seen[key]++
 			case llm.ToolResult:
-				u := l.byID[b.ID]
+				u := cmp.Or(named[b.ID], l.newest(b.ID))
 				if b.ID == "" {
 					u, waiting = takeUse(waiting, b.Name)
 				}
 				if u == nil {
-					u = l.open(x, c, b, 0)
+					u = l.open(x, c, b)
 					u.input = ""
 				}
 				if u.result == nil {
@@ -106,6 +120,51 @@ func (l *toolLog) request(x *flow.Exchange, c *llm.Call) {
 			}
 		}
 	}
+}
+
+// repeated counts the calls of each id that a request repeats.
+func (l *toolLog) repeated(c *llm.Call) map[string]int {
+	n := map[string]int{}
+	for i := range c.Messages {
+		for j := range c.Messages[i].Blocks {
+			if b := &c.Messages[i].Blocks[j]; b.Kind == llm.ToolCall && b.ID != "" {
+				n[b.ID]++
+			}
+		}
+	}
+	return n
+}
+
+// named returns the use with the id of b that is the nth from the last; of
+// several the nearest one before which was called so. nil if there is none:
+// opened are those that the same request has begun.
+func (l *toolLog) named(b *llm.Block, n, opened int) *toolUse {
+	list := l.byID[b.ID]
+	if n > len(list)-opened {
+		return nil
+	}
+	at, input := len(list)-n, inputText(b)
+	for i := at; i >= 0; i-- {
+		if list[i].name == b.Name && list[i].input == input {
+			return list[i]
+		}
+	}
+	return list[at]
+}
+
+// earlier puts the use begun last before the others with its id, behind the nth.
+func (l *toolLog) earlier(u *toolUse, n int) {
+	list := l.byID[u.id]
+	copy(list[n+1:], list[n:len(list)-1])
+	list[n] = u
+}
+
+// newest returns the last use with an id; nil if there is none.
+func (l *toolLog) newest(id string) *toolUse {
+	if list := l.byID[id]; len(list) > 0 {
+		return list[len(list)-1]
+	}
+	return nil
 }
 
 // takeUse takes the first of waiting with that name, or the first, out.
@@ -128,22 +187,14 @@ func sameKey(c *llm.Call, b *llm.Block) string {
 	return c.Session + "\x00" + b.Name + "\x00" + inputText(b)
 }
 
-// open returns the use that b stands for: the one with its id, or the nth of
-// those like it; a new one if it was not met before.
-func (l *toolLog) open(x *flow.Exchange, c *llm.Call, b *llm.Block, nth int) *toolUse {
-	key := sameKey(c, b)
-	if b.ID != "" {
-		if u := l.byID[b.ID]; u != nil {
-			return u
-		}
-	} else if list := l.same[key]; nth < len(list) {
-		return list[nth]
-	}
+// open begins a use that was not met before.
+func (l *toolLog) open(x *flow.Exchange, c *llm.Call, b *llm.Block) *toolUse {
 	u := &toolUse{session: x.Session, id: strings.Clone(b.ID), name: strings.Clone(cmp.Or(b.Name, b.Type)), input: strings.Clone(inputText(b)), server: b.Server}
 	l.uses = append(l.uses, u)
 	if b.ID != "" {
-		l.byID[u.id] = u
+		l.byID[u.id] = append(l.byID[u.id], u)
 	} else {
+		key := sameKey(c, b)
 		l.same[key] = append(l.same[key], u)
 	}
 	return u

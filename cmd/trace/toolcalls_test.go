@@ -20,15 +20,11 @@ func said(role, kind, id, name, text string) llm.Message {
 	return llm.Message{Role: role, Blocks: []llm.Block{b}}
 }
 
-// TestToolLog: calls are joined with their results, by id and without.
+// TestToolLog: calls are joined with their results, by id, without, and where
+// all have the same.
 func TestToolLog(t *testing.T) {
-	for _, ids := range []bool{true, false} {
-		id := func(s string) string {
-			if ids {
-				return s
-			}
-			return ""
-		}
+	for _, ids := range []string{"%s", "%.0s", "call_1%.0s"} {
+		id := func(s string) string { return fmt.Sprintf(ids, s) }
 		poll := func(n int) llm.Message { return said("assistant", llm.ToolCall, id(fmt.Sprint("p", n)), "poll", `{}`) }
 		result := func(n int) llm.Message {
 			return said("tool", llm.ToolResult, id(fmt.Sprint("p", n)), "poll", fmt.Sprint("result ", n))
@@ -49,12 +45,12 @@ func TestToolLog(t *testing.T) {
 		history[len(history)-1] = failed
 		l.add(at(4), &llm.Call{Messages: history})
 		if len(l.uses) != 3 {
-			t.Fatalf("ids %v: %d uses", ids, len(l.uses))
+			t.Fatalf("ids %q: %d uses", ids, len(l.uses))
 		}
 		for i, u := range l.uses {
 			took, ok := u.took()
 			if u.flow != int64(i+1) || u.returned != int64(i+2) || u.result.text != fmt.Sprint("result ", i+1) || !ok || took != 900*time.Millisecond || u.result.isError != (i == 2) {
-				t.Errorf("ids %v, use %d: %+v, %q, %v", ids, i, u, u.result.text, took)
+				t.Errorf("ids %q, use %d: %+v, %q, %v", ids, i, u, u.result.text, took)
 			}
 		}
 	}
@@ -63,6 +59,18 @@ func TestToolLog(t *testing.T) {
 // TestToolLogBegunLate: what was called before the record began, what never
 // came back, and what the provider ran.
 func TestToolLogBegunLate(t *testing.T) {
+	same := newToolLog() // one id for all, of which three came before the record
+	history := []llm.Message{}
+	for n := range 4 {
+		history = append(history, said("assistant", llm.ToolCall, "call_1", "poll", `{}`), said("tool", llm.ToolResult, "call_1", "", fmt.Sprint("result ", n)))
+	}
+	same.add(&flow.Exchange{ID: 1}, &llm.Call{Messages: history[:6], Answer: history[6:7]})
+	same.add(&flow.Exchange{ID: 2}, &llm.Call{Messages: history})
+	for i, u := range same.uses {
+		if i > 3 || u.result == nil || u.result.text != fmt.Sprint("result ", i) || (u.flow == 1) != (i == 3) {
+			t.Errorf("use %d: %+v", i, u)
+		}
+	}
 	l := newToolLog()
 	x := &flow.Exchange{ID: 5, Session: "S", Started: epoch, Ended: later(100)}
 	search := llm.Block{Kind: llm.ToolCall, ID: "s1", Name: "web_search", Server: true, Input: json.RawMessage(`{"query":"x"}`)}
