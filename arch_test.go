@@ -39,6 +39,7 @@ var mayImport = map[string][]string{
 	"mirror":         {},
 	"mitm":           {"flow", "nonblock"},
 	"datagram":       {"flow"},
+	"proxy":          {"flow", "mitm"},
 	"wire":           {"flow"},
 	"redact":         {"flow"},
 	"store":          {"flow", "redact"},

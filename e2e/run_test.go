@@ -69,7 +69,7 @@ func TestUsage(t *testing.T) {
 		{[]string{"run", "--inspect", "--connect-to", "nonsense", "--", "true"}, 2, "nonsense"},
 		{[]string{"run", "--inspect", "--max-body", "big", "--", "true"}, 2, "big"},
 		{[]string{"run", "--inspect", "--upstream-ca", "/no/such/file", "--", "true"}, 2, "/no/such/file"},
-		{[]string{"run", "--", "true"}, 2, "--inspect"},
+		{[]string{"run", "--pcap", "x", "--keep-secrets", "--", "true"}, 2, "--inspect"},
 		{[]string{"nonsense"}, 2, "nonsense"},
 		{[]string{"flows", "list", "--session", "no-such-session"}, 1, "no-such-session"},
 		{[]string{"flows", "show", "99"}, 1, ""},

@@ -33,6 +33,10 @@ const (
 
 	// Of the run (Conn == 0).
 	Gap // events were lost; Error says how many and why
+
+	// Of an exchange again: what left of a request for the server, where that is
+	// not what the child sent. Head, Ended or both are set.
+	Forwarded
 )
 
 // An Event is one thing that happened on the road. It is a plain value so

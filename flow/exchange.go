@@ -30,6 +30,9 @@ type Exchange struct {
 
 	Request  *Part // nil for tcp, udp, dns
 	Response *Part // nil until the final head came
+	// Forwarded is the request as it left for the server, where that may differ from
+	// what the child sent: through a reverse proxy. Else nil.
+	Forwarded *Part
 
 	RequestEnded time.Time // last byte of the request; zero if not yet
 	Responded    time.Time // head of the final answer

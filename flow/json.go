@@ -19,26 +19,28 @@ const TimeFormat = "2006-01-02T15:04:05.000000Z07:00"
 func Stamp(t time.Time) string { return t.UTC().Format(TimeFormat) }
 
 type jsonExchange struct {
-	ID       string     `json:"id"`
-	Session  string     `json:"session"`
-	Source   Source     `json:"source"`
-	Replay   string     `json:"replay_of,omitempty"` // SESSION/ID, or the name of a template
-	Kind     string     `json:"kind"`
-	State    string     `json:"state"`
-	Started  string     `json:"started"`
-	Duration *float64   `json:"duration_ms"`
-	Process  *Process   `json:"process"`
-	Conn     jsonConn   `json:"conn"`
-	Request  *jsonPart  `json:"request,omitempty"`
-	Response *jsonPart  `json:"response,omitempty"`
-	Bytes    *jsonBytes `json:"bytes,omitempty"`
-	Count    *jsonBytes `json:"message_count,omitempty"` // of a websocket
-	DNS      *jsonDNS   `json:"dns,omitempty"`
-	Timings  Phases     `json:"timings"`
-	LLM      any        `json:"llm,omitempty"`
-	Redacted int        `json:"redacted"`
-	Error    *jsonError `json:"error"`
-	Marks    []jsonNote `json:"marks,omitempty"`
+	ID       string    `json:"id"`
+	Session  string    `json:"session"`
+	Source   Source    `json:"source"`
+	Replay   string    `json:"replay_of,omitempty"` // SESSION/ID, or the name of a template
+	Kind     string    `json:"kind"`
+	State    string    `json:"state"`
+	Started  string    `json:"started"`
+	Duration *float64  `json:"duration_ms"`
+	Process  *Process  `json:"process"`
+	Conn     jsonConn  `json:"conn"`
+	Request  *jsonPart `json:"request,omitempty"`
+	Response *jsonPart `json:"response,omitempty"`
+	// Forwarded is the request as it left; of a Detail, where it is recorded.
+	Forwarded *jsonPart  `json:"forwarded,omitempty"`
+	Bytes     *jsonBytes `json:"bytes,omitempty"`
+	Count     *jsonBytes `json:"message_count,omitempty"` // of a websocket
+	DNS       *jsonDNS   `json:"dns,omitempty"`
+	Timings   Phases     `json:"timings"`
+	LLM       any        `json:"llm,omitempty"`
+	Redacted  int        `json:"redacted"`
+	Error     *jsonError `json:"error"`
+	Marks     []jsonNote `json:"marks,omitempty"`
 
 	Events   []jsonEvent   `json:"events,omitempty"`
 	Messages []jsonMessage `json:"messages,omitempty"`
@@ -179,6 +181,9 @@ func MarshalJSON(v any) ([]byte, error) {
 // bodies, events and messages.
 func (d *Detail) MarshalJSON() ([]byte, error) {
 	j := d.json()
+	if d.Forwarded != nil {
+		j.Forwarded = d.Forwarded.json(true)
+	}
 	if j.Request != nil {
 		j.Request.Body = new(BodyValue(d.RequestBody))
 	}

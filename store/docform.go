@@ -56,6 +56,10 @@ func (c *docCoder) exchange(x *flow.Exchange) {
 			x.Marks = fromNotes(notes)
 		}
 	}
+	if c.reading && len(c.b) == 0 || !c.reading && x.Forwarded == nil {
+		return // of a version that had none, or there is none
+	}
+	c.part(&x.Forwarded)
 }
 
 func (c *docCoder) part(p **flow.Part) {

@@ -263,10 +263,26 @@ func (w *writer) proceed(l *live, e *flow.Event) {
 		return
 	case flow.BodyEnd:
 		w.bodyEnd(l, e)
+	case flow.Forwarded:
+		w.forwarded(l, e)
 	case flow.End:
 		w.end(l, e.At, e.Error)
 	}
 	w.touch(l)
+}
+
+// forwarded takes in what left for the server.
+func (w *writer) forwarded(l *live, e *flow.Event) {
+	if e.Head != nil {
+		h, n := w.gate.head(e.Head, false)
+		l.x.Redacted += n
+		l.x.Forwarded = &flow.Part{Head: h, ContentType: h.Get("Content-Type")}
+	}
+	if p := l.x.Forwarded; p != nil && e.Ended != nil {
+		ended := *e.Ended
+		ended.Trailers, _ = w.gate.fields(ended.Trailers, false)
+		p.Body, p.Withheld = &ended, true // until it is known that nothing of it is a secret
+	}
 }
 
 // mark leaves a note on a flow, a connection, or the run.
@@ -294,6 +310,9 @@ func (w *writer) end(l *live, at time.Time, fault *flow.Error) {
 	w.finishRaw(l)
 	l.x.Ended = at
 	l.x.State = flow.StateComplete
+	if p := l.x.Forwarded; p != nil {
+		p.Withheld = l.x.Request == nil || l.x.Request.Withheld || l.x.Request.Body == nil
+	}
 	if fault != nil {
 		l.x.State, l.x.Error = flow.StateFailed, w.gate.fault(fault)
 	}

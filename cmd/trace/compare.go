@@ -75,10 +75,13 @@ func compare(x *flow.Exchange) *bothways {
 	c.Identical, c.Reason = sameBytes(x)
 	if x.Request != nil {
 		c.Request, c.Response = twice(x.Request, true), twice(x.Response, false)
+		if x.Forwarded != nil && c.Request != nil {
+			c.forwarded(x)
+		}
 	} else if x.DNS == nil {
 		c.Bytes = &jsonTraffic{x.Conn.Sent, x.Conn.Received}
 	}
-	if t := x.Conn; t.Child.Version+t.Child.SNI+t.Child.JA4+t.Upstream.Version+t.Upstream.Verdict != "" {
+	if t := x.Conn; t.Source != flow.SourceReverse && t.Child.Version+t.Child.SNI+t.Child.JA4+t.Upstream.Version+t.Upstream.Verdict != "" {
 		c.TLS = &bothLegs{Terminated: t.Decrypted, Child: legOf(&t.Child), Server: legOf(&t.Upstream)}
 		if certs := t.Upstream.Certificates(); len(certs) > 0 {
 			c.TLS.Cert = &certs[0]
@@ -90,6 +93,54 @@ func compare(x *flow.Exchange) *bothways {
 	return c
 }
 
+// forwarded puts what left beside what the child sent, where both are recorded.
+func (c *bothways) forwarded(x *flow.Exchange) {
+	c.Request.Forwarded = oneSide(x.Forwarded, true)
+	c.Differences = append(requestDifferences(x.Request.Head, x.Forwarded.Head), c.Differences...)
+	a, b := c.Request.Child.BodySHA256, c.Request.Forwarded.BodySHA256
+	if x.Request.Body != nil && x.Forwarded.Body != nil {
+		if n, m := x.Request.Body.Size, x.Forwarded.Body.Size; n != m {
+			c.Differences = append(c.Differences, disagreement{"body_size", fmt.Sprint(n), fmt.Sprint(m)})
+		}
+		if a != nil && b != nil && *a != *b {
+			c.Differences = append(c.Differences, disagreement{"body_sha256", *a, *b})
+		}
+	}
+	c.Identical = new(len(c.Differences) == 0)
+	c.Reason = "the request is addressed to the server; all else is carried as it is"
+	for _, d := range c.Differences {
+		if d.Field != "path" && d.Field != "host" && d.Field != ":authority" {
+			c.Reason = "the request left with more changes than its address"
+		}
+	}
+}
+
+// requestDifferences lists what differs between two heads.
+func requestDifferences(child, left *flow.Head) []disagreement {
+	var list []disagreement
+	note := func(field, a, b string) {
+		if a != b {
+			list = append(list, disagreement{field, a, b})
+		}
+	}
+	if child == nil || left == nil {
+		return nil
+	}
+	note("method", child.Method, left.Method)
+	note("path", child.Target, left.Target)
+	note(":authority", child.Authority, left.Authority)
+	var names []string
+	for _, f := range slices.Concat(child.Fields, left.Fields) {
+		if name := strings.ToLower(f.Name); !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	for _, name := range names {
+		note(name, strings.Join(child.Values(name), ", "), strings.Join(left.Values(name), ", "))
+	}
+	return list
+}
+
 // sameBytes says whether what the child sent is what left, and why.
 func sameBytes(x *flow.Exchange) (*bool, string) {
 	switch {
@@ -98,7 +149,7 @@ func sameBytes(x *flow.Exchange) (*bool, string) {
 	case x.Conn.Source == flow.SourceReplay:
 		return new(true), "sent by trace itself"
 	case x.Conn.Source == flow.SourceReverse:
-		return nil, "what left for the server is not recorded"
+		return nil, "nothing left: trace answered by itself, or the request was not complete"
 	case x.Error != nil && slices.Contains([]string{flow.CodeRefused, flow.CodeUnreachable, flow.CodeDNS, flow.CodeTimeout}, x.Error.Code) && x.Response == nil,
 		x.Conn.Opaque == "not_connected":
 		return nil, "nothing left: there was no connection to the server"
@@ -110,6 +161,12 @@ func twice(p *flow.Part, request bool) *bothSides {
 	if p == nil || p.Head == nil {
 		return nil
 	}
+	s := oneSide(p, request)
+	return &bothSides{s, s}
+}
+
+// oneSide is a request or an answer as it passed on one side.
+func oneSide(p *flow.Part, request bool) sidePart {
 	h := p.Head
 	s := sidePart{Headers: len(h.Fields), Line: strings.TrimSpace(fmt.Sprintf("%d %s", h.Status, h.Reason))}
 	if request {
@@ -121,7 +178,7 @@ func twice(p *flow.Part, request bool) *bothSides {
 			s.BodySHA256 = new(hex.EncodeToString(b.SHA256[:]))
 		}
 	}
-	return &bothSides{s, s}
+	return s
 }
 
 func legOf(t *flow.TLS) leg {
@@ -157,6 +214,11 @@ func (c *bothways) write(w *terminal, x *flow.Exchange) error {
 	if p.err == nil && (c.Request != nil || c.Bytes != nil) && c.Identical != nil {
 		p.line("")
 		p.err = c.sides().write(w)
+		for _, d := range c.Differences {
+			if !strings.HasPrefix(d.Field, "tls.") && p.err == nil {
+				p.line("%s: %s → %s", w1(w, d.Field), w1(w, d.Child), w1(w, d.Forwarded))
+			}
+		}
 	}
 	if p.err == nil && c.TLS != nil {
 		p.line("")

@@ -37,6 +37,7 @@ type runOptions struct {
 	quiet       bool
 	noLocalhost bool
 	waitAll     bool
+	maps        []string
 	play        playOptions
 
 	argv      []string
@@ -48,6 +49,7 @@ func (o *runOptions) register(cmd *cobra.Command) {
 	f.BoolVar(&o.inspect, "inspect", false, "capture transparently, in a namespace of the command's own")
 	f.StringVar(&o.link, "link", "wireguard", "link between namespace and stack: wireguard or direct")
 	f.StringVar(&o.device, "device", "auto", "device in the namespace: auto, tun or veth")
+	f.StringArrayVar(&o.maps, "map", nil, "without --inspect: carry paths under PREFIX to a server (`PREFIX=URL`); repeatable")
 	f.StringArrayVar(&o.connectTo, "connect-to", nil, "carry connections for `HOST:PORT:HOST2:PORT2`, as curl's; repeatable")
 	f.StringArrayVar(&o.upstreamCA, "upstream-ca", nil, "trust the PEM roots in `FILE` towards servers, besides the host's; repeatable")
 	f.StringArrayVar(&o.untrusted, "decrypt-untrusted", nil, "decrypt names that match `GLOB` although their issuer is unknown; repeatable")

@@ -41,9 +41,12 @@ const exitTrace = 125
 func newRunCommand() *cobra.Command {
 	o := &runOptions{}
 	cmd := &cobra.Command{
-		Use:   "run --inspect [flags] -- CMD [ARG...]",
+		Use:   "run [--inspect] [flags] -- CMD [ARG...]",
 		Short: "Run a command and record what it sends",
-		Long: `Run a command in namespaces of its own and record its network traffic.
+		Long: `Run a command and record its network traffic: with --inspect all of it, in
+namespaces of its own; without, what it sends to the APIs of language models,
+through a proxy on loopback that it is told of by base-URL variables
+(ANTHROPIC_BASE_URL, OPENAI_BASE_URL, OPENAI_API_BASE, GOOGLE_GEMINI_BASE_URL).
 Everything behind -- is the command. Its exit status is ours; 125 means that
 trace itself failed, 126 that the command cannot be executed, 127 that it was
 not found.`,
@@ -72,7 +75,10 @@ func runArgs(cmd *cobra.Command, args []string) error {
 
 func (o *runOptions) run() error {
 	if !o.inspect {
-		return usageError{errors.New("trace run without --inspect (a base-URL proxy) is still to come; use: trace run --inspect -- CMD")}
+		return o.runReverse()
+	}
+	if len(o.maps) > 0 {
+		return usageError{errors.New("--map and --inspect exclude each other: in a namespace every server is seen")}
 	}
 	r, err := o.prepare()
 	if err != nil {
@@ -130,21 +136,22 @@ func (o *runOptions) prepare() (*road, error) {
 
 // A run is one `trace run --inspect`.
 type run struct {
-	o     *runOptions
-	road  *road
-	store *store.Store
-	jsonl *jsonlWriter
-	calls *summariser // nil: nobody will read summaries
-	logTo *os.File
-	keys  *keyLog  // of --keylog
-	left  []string // processes that outlive the run, as NAME[PID]
+	o      *runOptions
+	road   *road
+	store  *store.Store
+	jsonl  *jsonlWriter
+	calls  *summariser // nil: nobody will read summaries
+	logTo  *os.File
+	keys   *keyLog     // of --keylog
+	source flow.Source // default: a namespace
+	left   []string    // processes that outlive the run, as NAME[PID]
 }
 
 // do records the command and returns the exit code, and what is to be said
 // about it if trace or the command failed to start.
 func (r *run) do() (int, error) {
 	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGALRM)
+	signal.Notify(signals, passedSignals...)
 	defer signal.Stop(signals)
 
 	if err := r.openLog(); err != nil {
@@ -192,6 +199,9 @@ func (r *run) do() (int, error) {
 	}
 	return code, nil
 }
+
+// passedSignals reach the command.
+var passedSignals = []os.Signal{syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGALRM}
 
 // openLog opens the file of --log. Without one, diagnostics go nowhere.
 func (r *run) openLog() error {
@@ -264,6 +274,9 @@ func (r *run) open(path string) error {
 	s := flow.Session{
 		ID: store.NewID(now), Name: r.o.session, Source: flow.SourceNamespace, Argv: r.o.argv, Dir: dir,
 		PID: os.Getpid(), Version: programVersion(), Link: r.o.link, Device: r.o.device, Started: now, Secrets: r.o.keepSecrets,
+	}
+	if r.source != "" {
+		s.Source, s.Link, s.Device = r.source, "", ""
 	}
 	opt := store.Options{Log: r.road.log}
 	if !r.o.keepSecrets {

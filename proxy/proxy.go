@@ -1,0 +1,164 @@
+// Package proxy is the listeners that programs are told to use: reverse
+// proxies and explicit ones.
+//
+//	p := &proxy.Reverse{Routes: routes, Record: store.Append, NewTap: decoder, NextID: next}
+//	err := p.Serve(ctx, listener)
+//
+// A [Reverse] takes requests whose path begins with the prefix of a [Route] and
+// carries them to the server that the route names. It does not decode what
+// passes (a tap does) and stores nothing (Record does).
+//
+// # Theory of operation
+//
+// HTTP/1.1 is relayed as bytes. Of each request only the head is made anew, and
+// of that only the target and the value of Host; what follows is followed
+// (framing.go) as far as is needed to find the next head, and passed on as it
+// was read. Answers are passed on as they come. A connection of the child has one
+// connection to a server at a time; a request for another server waits for
+// the answers before it, and then gets a connection of its own. Each side's end
+// is carried to the other: the end of the stream as such, an error as a reset.
+//
+// HTTP/2 without TLS (RFC 9113 section 3.3, prior knowledge) is served stream by
+// stream, because its streams may go to several servers, of which each may
+// or may not speak HTTP/2. Fields keep names and values there, not their order.
+//
+// Two taps see each connection of HTTP/1.1: one on the child's side, one on what
+// leaves. The first makes the record; of the second the heads and sums of
+// requests are recorded as flow.Forwarded. What we answer ourselves (no route,
+// no connection to the server) passes the first tap like any answer.
+//
+// Concurrency: a connection has the goroutine that reads requests, and one that
+// reads the answers of its current server. Both tap under one lock. Serve waits
+// for all of them.
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"trace/flow"
+	"trace/mitm"
+)
+
+// Reverse is a reverse proxy. Its fields are set before Serve.
+type Reverse struct {
+	Routes Routes
+	// Dial connects to servers, as net.Dialer does, which is the default.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	// ConnectTo redirects dials; the first that matches counts.
+	ConnectTo []mitm.ConnectTo
+	// Roots returns what servers are verified with; it is asked once. nil:
+	// those of the host.
+	Roots func() *x509.CertPool
+	// KeyLog gets the secrets of connections to servers.
+	KeyLog io.Writer
+	// Record takes events, from several goroutines.
+	Record func(flow.Event)
+	// NewTap returns what decodes a connection into emit.
+	NewTap func(c *flow.Conn, emit func(flow.Event)) mitm.Tap
+	// NextID numbers connections.
+	NextID func() int64
+
+	rootsOnce sync.Once
+	roots     *x509.CertPool
+	once      sync.Once
+	active    atomic.Int64
+	transport *http.Transport
+}
+
+// drainTime is how long a child may go on sending after its server has ended.
+const drainTime = 5 * time.Second
+
+// Serve carries the connections that l accepts until ctx ends, and then
+// resets those that are left. It closes l.
+func (p *Reverse) Serve(ctx context.Context, l net.Listener) error {
+	stop := context.AfterFunc(ctx, func() { l.Close() })
+	defer stop()
+	var all sync.WaitGroup
+	defer all.Wait()
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			if errors.Is(err, net.ErrClosed) {
+				return err
+			}
+			time.Sleep(10 * time.Millisecond) // out of descriptors, most likely: others end
+			continue
+		}
+		all.Go(func() { p.carry(ctx, conn) })
+	}
+}
+
+// Settle waits until no connection is left, for at most d.
+func (p *Reverse) Settle(d time.Duration) {
+	for end := time.Now().Add(d); p.active.Load() > 0 && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// carry serves one connection.
+func (p *Reverse) carry(ctx context.Context, conn net.Conn) {
+	p.active.Add(1)
+	defer p.active.Add(-1)
+	s := &session{p: p, child: conn}
+	s.ctx, s.cancel = context.WithCancel(ctx)
+	defer s.cancel()
+	stop := context.AfterFunc(ctx, s.stop)
+	defer stop()
+	s.facts = flow.Conn{ID: p.NextID(), Source: flow.SourceReverse, Src: addrPort(conn.RemoteAddr()), Dst: addrPort(conn.LocalAddr()),
+		Transport: "tcp", Protocol: "http", Started: time.Now()}
+	s.record(flow.ConnOpen)
+	s.serve()
+	s.finish()
+}
+
+func addrPort(a net.Addr) netip.AddrPort {
+	if t, ok := a.(*net.TCPAddr); ok {
+		at := t.AddrPort()
+		return netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
+	}
+	return netip.AddrPort{}
+}
+
+func (p *Reverse) trusted() *x509.CertPool {
+	p.rootsOnce.Do(func() {
+		if p.Roots != nil {
+			p.roots = p.Roots()
+		}
+	})
+	return p.roots
+}
+
+func (p *Reverse) tlsConfig(name string, protocols ...string) *tls.Config {
+	return &tls.Config{RootCAs: p.trusted(), ServerName: name, NextProtos: protocols, KeyLogWriter: p.KeyLog}
+}
+
+// dial connects to a server, where ConnectTo says that it is.
+func (p *Reverse) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	d := p.Dial
+	if d == nil {
+		d = new(net.Dialer).DialContext
+	}
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, err
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return nil, err
+	}
+	return d(ctx, network, mitm.Redirect(p.ConnectTo, host, uint16(n)))
+}

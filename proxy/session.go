@@ -1,0 +1,354 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"trace/flow"
+	"trace/mitm"
+)
+
+// readSize is what is read at once.
+const readSize = 64 << 10
+
+// A session is one connection of the child. Its goroutine reads requests.
+type session struct {
+	p      *Reverse
+	ctx    context.Context
+	cancel context.CancelFunc
+	child  net.Conn
+	buf    []byte // read from the child and not passed on
+	up     *upstream
+	told   bool // an end of the child's stream was tapped
+
+	mu      sync.Mutex // guards what follows, and the calls of tap
+	facts   flow.Conn
+	tap     mitm.Tap
+	ordinal int64 // of the latest request
+	failed  map[int64]*flow.Error
+	stopped bool
+	endings [2]flow.How
+	stream  []*pending // of HTTP/2: requests that have not been matched
+}
+
+// The first bytes of what is spoken.
+var (
+	preface   = []byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+	helloType = byte(22) // of a TLS record (RFC 8446 section 5.1)
+	// versionAlert is a fatal alert, protocol_version.
+	versionAlert = []byte{21, 3, 1, 0, 2, 2, 70}
+)
+
+func (s *session) record(k flow.Kind) {
+	s.mu.Lock()
+	f := s.facts
+	s.mu.Unlock()
+	s.p.Record(flow.Event{Kind: k, At: time.Now(), Conn: f.ID, Facts: &f})
+}
+
+func (s *session) change(f func(*flow.Conn)) {
+	s.mu.Lock()
+	f(&s.facts)
+	s.mu.Unlock()
+	s.record(flow.ConnUpdate)
+}
+
+// stop ends the session from outside.
+func (s *session) stop() {
+	s.mu.Lock()
+	s.stopped = true
+	s.mu.Unlock()
+	reset(s.child)
+}
+
+// serve finds out what is spoken, and carries it.
+func (s *session) serve() {
+	for {
+		n := min(len(s.buf), len(preface))
+		switch {
+		case len(s.buf) > 0 && s.buf[0] == helloType:
+			s.child.Write(versionAlert)
+			s.refuse(&flow.Error{Where: flow.AtClient, Code: flow.CodeMalformed, Message: "the client speaks TLS to the port of the reverse proxy, which is plain HTTP",
+				Hint: "use http:// in the base URL: the connection to the server is TLS all the same"})
+			return
+		case n == len(preface) && bytes.Equal(s.buf[:n], preface):
+			s.open("http2")
+			s.serveHTTP2()
+			return
+		case n > 0 && !bytes.Equal(s.buf[:n], preface[:n]):
+			s.open("http")
+			s.requests()
+			return
+		}
+		if !s.fill() {
+			return
+		}
+	}
+}
+
+// refuse records a connection that carried nothing.
+func (s *session) refuse(e *flow.Error) {
+	s.mu.Lock()
+	s.facts.Error, s.facts.Opaque, s.facts.Protocol = e, "not_connected", "tls"
+	s.mu.Unlock()
+	discard(s.child)
+}
+
+// discard lets the other end read our answer: closing with unread bytes
+// would reset the connection.
+func discard(c net.Conn) {
+	if w, ok := c.(interface{ CloseWrite() error }); ok {
+		w.CloseWrite()
+	}
+	c.SetReadDeadline(time.Now().Add(drainTime))
+	io.Copy(io.Discard, io.LimitReader(c, 64<<20))
+}
+
+func (s *session) open(protocol string) {
+	s.mu.Lock()
+	s.facts.Protocol = protocol
+	f := s.facts
+	s.tap = s.p.NewTap(&f, s.emit)
+	s.mu.Unlock()
+}
+
+// emit passes events of the child's side on: its requests name the server that is
+// called, and failures of ours are those of their flows.
+func (s *session) emit(e flow.Event) { // the lock is held: all taps are called under it
+	switch e.Kind {
+	case flow.Request:
+		e.Head = s.p.Routes.address(e.Head)
+		if s.facts.Protocol == "http2" {
+			s.pend(e)
+		}
+	case flow.BodyEnd:
+		if e.Side == flow.Client && s.facts.Protocol == "http2" {
+			s.summed(e)
+		}
+	case flow.End:
+		if f := s.failed[e.Flow]; f != nil {
+			e.Error = f
+			delete(s.failed, e.Flow)
+		}
+	}
+	s.p.Record(e)
+}
+
+// fail says why the current request could not be carried.
+func (s *session) fail(ordinal int64, e *flow.Error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.failed == nil {
+		s.failed = map[int64]*flow.Error{}
+	}
+	s.failed[ordinal] = e
+}
+
+// saw taps what passed on the child's side.
+func (s *session) saw(side flow.Side, p []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if side == flow.Client {
+		s.facts.Sent += int64(len(p))
+	} else {
+		s.facts.Received += int64(len(p))
+	}
+	s.tap.Data(side, time.Now(), p)
+}
+
+// ended taps the end of a side, once.
+func (s *session) ended(side flow.Side, how flow.How) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped {
+		how = flow.Stopped
+	}
+	if s.endings[side] == flow.Open {
+		s.endings[side] = how
+		if s.tap != nil {
+			s.tap.End(side, time.Now(), how)
+		}
+	}
+}
+
+// fill reads more from the child. It returns false when there is no more.
+func (s *session) fill() bool {
+	b := make([]byte, readSize)
+	n, err := s.child.Read(b)
+	s.buf = append(s.buf, b[:n]...)
+	if n > 0 {
+		return true
+	}
+	how := howEnded(err)
+	s.ended(flow.Client, how)
+	s.told = true
+	if s.up != nil {
+		s.up.childEnded(how)
+	}
+	return false
+}
+
+// finish takes leave of the connection.
+func (s *session) finish() {
+	if s.up != nil {
+		s.up.leave()
+	}
+	s.ended(flow.Client, flow.Stopped)
+	s.ended(flow.Server, flow.FIN)
+	s.mu.Lock()
+	if s.tap != nil {
+		s.tap.Close(time.Now())
+	}
+	s.facts.Ended, s.facts.ChildEnd, s.facts.SrvEnd = time.Now(), s.endings[flow.Client], s.endings[flow.Server]
+	s.mu.Unlock()
+	s.child.Close()
+	s.record(flow.ConnEnd)
+}
+
+// requests carries HTTP/1.1 until the child has no more to say.
+func (s *session) requests() {
+	for {
+		n := headEnd(s.buf)
+		switch {
+		case s.up != nil && s.up.tunnelled():
+			s.pass()
+			return
+		case n == 0 && len(s.buf) <= maxHead:
+			if !s.fill() {
+				return
+			}
+			continue
+		case n == 0 || n > maxHead:
+			s.ordinal++
+			s.answer(431, "the head of the request is longer than trace takes")
+			return
+		}
+		if s.up != nil && !s.up.ready() {
+			if s.up.tunnelled() {
+				continue
+			}
+			return
+		}
+		head := s.buf[:n:n]
+		s.buf = s.buf[n:]
+		if !s.exchange(head) {
+			return
+		}
+	}
+}
+
+// exchange carries one request. It returns false when the connection cannot go
+// on.
+func (s *session) exchange(head []byte) bool {
+	s.ordinal++
+	ordinal := s.ordinal
+	r, err := parseRequest(head)
+	if err != nil {
+		s.fail(ordinal, &flow.Error{Where: flow.AtClient, Code: flow.CodeMalformed, Message: err.Error()})
+		s.saw(flow.Client, head)
+		s.answer(400, err.Error())
+		return false
+	}
+	to, ok := s.p.Routes.find(r.target)
+	if !ok {
+		e := s.p.noRoute(r.target)
+		s.fail(ordinal, e)
+		s.saw(flow.Client, head)
+		s.answer(404, e.Message+": "+e.Hint)
+		return false
+	}
+	s.saw(flow.Client, head)
+	if err := s.reach(to); err != nil {
+		e := upstreamError(to, err)
+		s.fail(ordinal, e)
+		s.answer(502, e.Message)
+		return false
+	}
+	s.up.begin(ordinal, r.method)
+	s.up.write(r.rewritten(head, to))
+	return s.body(&r.body)
+}
+
+// body carries the body of a request.
+func (s *session) body(b *body) bool {
+	for !b.over() {
+		if len(s.buf) == 0 && !s.fill() {
+			return false
+		}
+		n, err := b.take(s.buf)
+		s.saw(flow.Client, s.buf[:n])
+		s.up.write(s.buf[:n])
+		s.buf = s.buf[n:]
+		if err != nil {
+			s.fail(s.ordinal, &flow.Error{Where: flow.AtClient, Code: flow.CodeMalformed, Message: err.Error()})
+			s.pass()
+			return false
+		}
+	}
+	return true
+}
+
+// pass carries what is no HTTP any more.
+func (s *session) pass() {
+	for {
+		if len(s.buf) > 0 {
+			s.saw(flow.Client, s.buf)
+			s.up.write(s.buf)
+			s.buf = nil
+		}
+		if !s.fill() {
+			return
+		}
+	}
+}
+
+// reach connects to a server, unless that is the one of the request before.
+func (s *session) reach(to destination) error {
+	if s.up != nil {
+		if s.up.to.origin() == to.origin() && !s.up.gone() {
+			return nil
+		}
+		s.up.retire()
+		s.up = nil
+	}
+	up, err := s.connect(to)
+	s.up = up
+	return err
+}
+
+// answer is what we say ourselves. The connection ends with it.
+func (s *session) answer(status int, text string) {
+	if s.up != nil {
+		s.up.retire()
+		s.up = nil
+	}
+	p := localAnswer(status, text)
+	s.saw(flow.Server, p)
+	s.child.Write(p)
+	s.ended(flow.Server, flow.FIN)
+	discard(s.child)
+}
+
+// howEnded sorts the errors of reading.
+func howEnded(err error) flow.How {
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return flow.FIN
+	case isReset(err):
+		return flow.Reset
+	}
+	return flow.Failed
+}
+
+// reset aborts a connection at once.
+func reset(c net.Conn) {
+	if l, ok := c.(interface{ SetLinger(int) error }); ok {
+		l.SetLinger(0)
+	}
+	c.Close()
+}
