@@ -183,6 +183,9 @@ func (s *session) stream2(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer resp.Body.Close()
+	if out.Body == nil {
+		s.forwarded(r, out, to, 0, sha256.Sum256(nil))
+	}
 	copyFields(w.Header(), resp.Header)
 	for _, name := range []string{"Date", "Content-Type"} { // which net/http would add
 		if _, ok := resp.Header[name]; !ok {
@@ -232,7 +235,6 @@ func (s *session) outgoing(w http.ResponseWriter, r *http.Request, to destinatio
 		out.Header["User-Agent"] = nil // or net/http would add its own
 	}
 	if r.ContentLength == 0 && len(r.Trailer) == 0 {
-		s.forwarded(r, out, to, 0, sha256.Sum256(nil))
 		return out, nil
 	}
 	body := &summedBody{ReadCloser: r.Body, hash: sha256.New()}
