@@ -80,27 +80,31 @@ func (l *load) over(allocated uint64) bool {
 // giveBackAfterLoad gives memory back whenever a load is over, until stop is
 // called.
 func giveBackAfterLoad() (stop func()) {
-	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
-	l := new(load)
 	tick := time.NewTicker(quietEvery)
 	done, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
-		for {
-			select {
-			case <-tick.C:
-			case <-done:
-				return
-			}
-			metrics.Read(sample)
-			if sample[0].Value.Kind() == metrics.KindUint64 && l.over(sample[0].Value.Uint64()) {
-				debug.FreeOSMemory()
-			}
-		}
+		new(load).watch(tick.C, done)
 	}()
 	return func() {
 		tick.Stop()
 		close(done)
 		<-ended
+	}
+}
+
+// watch looks at each tick whether a load is over, and gives memory back then.
+func (l *load) watch(tick <-chan time.Time, done <-chan struct{}) {
+	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
+	for {
+		select {
+		case <-tick:
+		case <-done:
+			return
+		}
+		metrics.Read(sample)
+		if sample[0].Value.Kind() == metrics.KindUint64 && l.over(sample[0].Value.Uint64()) {
+			debug.FreeOSMemory()
+		}
 	}
 }
