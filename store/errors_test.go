@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -147,6 +148,36 @@ func TestDamagedInside(t *testing.T) {
 			}
 		}
 		r.Close()
+	}
+}
+
+// TestDamagedConnection: what is said of a connection cannot be read, and its
+// flows are told all the same.
+func TestDamagedConnection(t *testing.T) {
+	path := finished(t)
+	d, err := dial(path, url.Values{"mode": {"rw"}})
+	if err == nil {
+		_, err = d.exec(`UPDATE conn SET facts='{"ID"T1'`)
+		d.close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := open(t, path)
+	for _, q := range []Query{{}, {Heads: true}, {Limit: 3}} {
+		xs, err := r.Flows(q)
+		picked, e := r.Pick(q, func(*flow.Exchange) bool { return true })
+		if err != nil || e != nil || len(xs) == 0 || len(picked) != len(xs) {
+			t.Fatalf("%d and %d flows, %v, %v", len(xs), len(picked), err, e)
+		}
+		for _, x := range slices.Concat(xs, picked) {
+			if x == nil || x.Request == nil || x.Conn.ID != 1 || x.Error == nil || !strings.Contains(x.Error.Message, "damaged") {
+				t.Errorf("%+v", x)
+			}
+		}
+	}
+	if _, err := r.Flow(1); err == nil || !strings.Contains(err.Error(), "connection 1 is damaged") {
+		t.Errorf("one flow: %v", err)
 	}
 }
 

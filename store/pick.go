@@ -55,9 +55,6 @@ func (r *Reader) Pick(q Query, match func(*flow.Exchange) bool) (xs []*flow.Exch
 					return err
 				}
 				x, err := f.exchange(row)
-				if err != nil && x == nil {
-					return err
-				}
 				if err != nil { // one damaged row hides no other
 					x.Error = damaged(err)
 				}

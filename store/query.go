@@ -112,11 +112,11 @@ func (r *Reader) Flows(q Query) (xs []*flow.Exchange, err error) {
 			f := r.folder(d, state)
 			return d.each(sel, args, func(row row) error {
 				x, err := f.exchange(row)
-				if err != nil && x != nil { // one damaged row hides no other
-					x.Error, err = damaged(err), nil
+				if err != nil { // one damaged row hides no other
+					x.Error = damaged(err)
 				}
 				xs = append(xs, x)
-				return err
+				return nil
 			})
 		})
 	})
@@ -226,7 +226,9 @@ func (f *folder) exchange(r row) (*flow.Exchange, error) {
 	x := &flow.Exchange{ID: r.int(0), Session: f.session, Ordinal: r.int(2), Kind: r.text(3), State: r.text(4),
 		Started: fromMicros(r.int(5)), Ended: fromMicros(r.int(6)), Redacted: int(r.int(18))}
 	if err := f.connect(x, r.int(1), r.blob(20)); err != nil {
-		return nil, err
+		x.Conn.ID, f.marks = max(r.int(1), 0), nil
+		outline(x, r)
+		return x, err
 	}
 	if reason := r.text(21); reason != "" {
 		x.Conn.Opaque = reason // of this row: the connection may have carried others
@@ -272,7 +274,7 @@ func (f *folder) connect(x *flow.Exchange, id int64, facts []byte) error {
 	if known == nil || id == 0 {
 		c, marks, err := decodeConn(facts)
 		if err != nil {
-			return fmt.Errorf("connection %d: %w", id, err)
+			return fmt.Errorf("connection %d is damaged in the file: %w", id, err)
 		}
 		if known = (&foldedConn{c, marks}); len(f.conns) >= maxFolded || f.conns == nil {
 			f.conns = map[int64]*foldedConn{}
