@@ -81,10 +81,15 @@ func (r *running) pids() []int {
 	return r.engine()
 }
 
+// kill ends the client and all of its process group.
+func (r *running) kill() { syscall.Kill(-r.client.Process.Pid, syscall.SIGKILL) }
+
 // stop ends the client, which ends what was started around it.
 func (r *running) stop() {
 	r.stdin.Close()
+	late := time.AfterFunc(startTime, r.kill)
 	r.client.Wait()
+	late.Stop()
 	for i := len(r.closes) - 1; i >= 0; i-- {
 		r.closes[i]()
 	}
@@ -93,6 +98,10 @@ func (r *running) stop() {
 // launch starts the client by argv, to which its own arguments belong already.
 func (b *bench) launch(c *contender, argv []string, attr *syscall.SysProcAttr) (*running, error) {
 	r := &running{contender: c, client: exec.Command(argv[0], argv[1:]...)}
+	if attr == nil {
+		attr = &syscall.SysProcAttr{}
+	}
+	attr.Setpgid = true // to be ended with what it starts
 	r.client.SysProcAttr = attr
 	log, err := os.Create(filepath.Join(b.dir, c.name+".log"))
 	if err != nil {
@@ -112,12 +121,12 @@ func (b *bench) launch(c *contender, argv []string, attr *syscall.SysProcAttr) (
 }
 
 // startTime is how long a contender may take to come up.
-const startTime = 30 * time.Second
+const startTime = 15 * time.Second
 
 // ready waits until the client answers.
 func (r *running) ready(err error, dir string) (*running, error) {
 	if err == nil {
-		late := time.AfterFunc(startTime, func() { r.client.Process.Kill() })
+		late := time.AfterFunc(startTime, r.kill)
 		_, _, err = r.do(task{Do: "nothing"})
 		late.Stop()
 	}
