@@ -132,3 +132,15 @@ func (t *tapped) guard(f func()) (ok bool) {
 	f()
 	return true
 }
+
+// Guarded returns a tap that calls t, until t panics: then t is closed, not
+// called again, and fail is told, once.
+func Guarded(t Tap, fail func(*flow.Error)) Tap {
+	return guarded{&tapped{open: func() Tap { return t }, fail: fail}}
+}
+
+type guarded struct{ t *tapped }
+
+func (g guarded) Data(side flow.Side, at time.Time, p []byte)    { g.t.data(side, at, p) }
+func (g guarded) End(side flow.Side, at time.Time, how flow.How) { g.t.end(side, at, how) }
+func (g guarded) Close(at time.Time)                             { g.t.close(at, false) }

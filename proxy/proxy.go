@@ -125,6 +125,14 @@ func (p *Reverse) carry(ctx context.Context, conn net.Conn) {
 	s.finish()
 }
 
+// tap returns what decodes a connection. A decoder that panics costs its view of the
+// connection only.
+func (p *Reverse) tap(c *flow.Conn, emit func(flow.Event)) mitm.Tap {
+	return mitm.Guarded(p.NewTap(c, emit), func(e *flow.Error) {
+		p.Record(flow.Event{Kind: flow.Mark, At: time.Now(), Conn: c.ID, Error: e})
+	})
+}
+
 func addrPort(a net.Addr) netip.AddrPort {
 	if t, ok := a.(*net.TCPAddr); ok {
 		at := t.AddrPort()

@@ -113,7 +113,7 @@ func (s *session) open(protocol string) {
 	s.mu.Lock()
 	s.facts.Protocol = protocol
 	f := s.facts
-	s.tap = s.p.NewTap(&f, s.emit)
+	s.tap = s.p.tap(&f, s.emit)
 	s.mu.Unlock()
 }
 

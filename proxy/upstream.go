@@ -67,7 +67,7 @@ func (s *session) connect(to destination) (*upstream, error) {
 	s.mu.Lock()
 	f := s.facts
 	f.Upstream, f.Protocol = flow.TLS{}, "http"
-	u.tap = s.p.NewTap(&f, u.emit)
+	u.tap = s.p.tap(&f, u.emit)
 	s.mu.Unlock()
 	go u.run()
 	return u, nil
