@@ -66,7 +66,8 @@ func (s *secrets) field(f flow.Field) []fragment {
 }
 
 // byHost are the variables that the programs of a provider read its key from,
-// by the end of the host's name.
+// by the end of the host's name. Package replay reads them too; a test of the
+// command holds the two against each other.
 var byHost = []struct{ host, variable string }{
 	{"api.anthropic.com", "ANTHROPIC_API_KEY"},
 	{"api.openai.com", "OPENAI_API_KEY"},
@@ -156,6 +157,10 @@ func (s *secrets) providers(bearer bool, kind string) string {
 			return "ANTHROPIC_AUTH_TOKEN"
 		case p.variable == "GOOGLE_ACCESS_TOKEN" && !bearer:
 			return "GOOGLE_API_KEY"
+		case p.variable == "GEMINI_API_KEY" && bearer:
+			return "GOOGLE_ACCESS_TOKEN"
+		case p.variable == "AZURE_OPENAI_API_KEY" && bearer:
+			return "AZURE_OPENAI_AD_TOKEN"
 		}
 		return p.variable
 	}

@@ -25,14 +25,14 @@ type keyHolder struct {
 var (
 	anthropicVars = keyHolder{bearer: []string{"ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN"}, key: []string{"ANTHROPIC_API_KEY"}}
 	openAIVars    = keyHolder{key: []string{"OPENAI_API_KEY"}}
-	geminiVars    = keyHolder{bearer: []string{"GOOGLE_OAUTH_ACCESS_TOKEN"}, key: []string{"GEMINI_API_KEY", "GOOGLE_API_KEY"}}
+	geminiVars    = keyHolder{bearer: []string{"GOOGLE_ACCESS_TOKEN", "GOOGLE_OAUTH_ACCESS_TOKEN"}, key: []string{"GEMINI_API_KEY", "GOOGLE_API_KEY"}}
 )
 
 // holders is searched from the top.
 var holders = []keyHolder{
 	{suffix: "anthropic.com", bearer: anthropicVars.bearer, key: anthropicVars.key},
 	{suffix: "openai.azure.com", bearer: []string{"AZURE_OPENAI_AD_TOKEN"}, key: []string{"AZURE_OPENAI_API_KEY", "AZURE_API_KEY"}},
-	{suffix: "services.ai.azure.com", bearer: []string{"AZURE_OPENAI_AD_TOKEN"}, key: []string{"ANTHROPIC_FOUNDRY_API_KEY", "AZURE_API_KEY"}},
+	{suffix: "services.ai.azure.com", bearer: []string{"AZURE_OPENAI_AD_TOKEN"}, key: []string{"ANTHROPIC_FOUNDRY_API_KEY", "AZURE_OPENAI_API_KEY", "AZURE_API_KEY"}},
 	{suffix: "openai.com", key: openAIVars.key},
 	{suffix: "generativelanguage.googleapis.com", bearer: geminiVars.bearer, key: geminiVars.key},
 	{suffix: "googleapis.com", bearer: geminiVars.bearer, key: []string{"GOOGLE_API_KEY", "GEMINI_API_KEY"}},
@@ -45,12 +45,13 @@ var holders = []keyHolder{
 	{suffix: "x.ai", key: []string{"XAI_API_KEY"}},
 	{suffix: "together.xyz", key: []string{"TOGETHER_API_KEY"}},
 	{suffix: "fireworks.ai", key: []string{"FIREWORKS_API_KEY"}},
-	{suffix: "cohere.com", key: []string{"CO_API_KEY", "COHERE_API_KEY"}},
+	{suffix: "cohere.com", key: []string{"COHERE_API_KEY", "CO_API_KEY"}},
 	{suffix: "perplexity.ai", key: []string{"PERPLEXITY_API_KEY"}},
 	{suffix: "huggingface.co", key: []string{"HF_TOKEN"}},
 	{suffix: "ollama.com", key: []string{"OLLAMA_API_KEY"}},
 	{suffix: "github.com", key: []string{"GITHUB_TOKEN", "GH_TOKEN"}},
-	{suffix: "githubcopilot.com", key: []string{"GITHUB_TOKEN", "GH_TOKEN"}},
+	{suffix: "githubcopilot.com", key: []string{"GITHUB_COPILOT_TOKEN", "GITHUB_TOKEN", "GH_TOKEN"}},
+	{suffix: "chatgpt.com", key: []string{"CHATGPT_ACCESS_TOKEN"}},
 	{suffix: "gitlab.com", key: []string{"GITLAB_TOKEN"}},
 	{suffix: "registry.npmjs.org", key: []string{"NPM_TOKEN"}},
 }
@@ -59,7 +60,7 @@ var holders = []keyHolder{
 var byKind = map[string][]string{
 	"anthropic": {"ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN"},
 	"openai":    {"OPENAI_API_KEY"}, "google-key": {"GEMINI_API_KEY", "GOOGLE_API_KEY"}, "google-auth-key": {"GEMINI_API_KEY", "GOOGLE_API_KEY"},
-	"google-oauth": {"GOOGLE_OAUTH_ACCESS_TOKEN"}, "bedrock-key": {"AWS_BEARER_TOKEN_BEDROCK"}, "github": {"GITHUB_TOKEN", "GH_TOKEN"},
+	"google-oauth": {"GOOGLE_ACCESS_TOKEN", "GOOGLE_OAUTH_ACCESS_TOKEN"}, "anthropic-oauth": {"ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN"}, "bedrock-key": {"AWS_BEARER_TOKEN_BEDROCK"}, "github": {"GITHUB_TOKEN", "GH_TOKEN"},
 	"gitlab": {"GITLAB_TOKEN"}, "hf": {"HF_TOKEN"}, "groq": {"GROQ_API_KEY"}, "xai": {"XAI_API_KEY"}, "pplx": {"PERPLEXITY_API_KEY"}, "npm": {"NPM_TOKEN"},
 }
 
