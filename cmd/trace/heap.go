@@ -4,6 +4,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
+	"sync/atomic"
 	"time"
 )
 
@@ -20,13 +21,15 @@ const (
 // is garbage soon, and little stays: at the usual distance a busy connection
 // would have the collector run dozens of times a second.
 type heapTuner struct {
-	grow int // as set last
+	grow atomic.Int64 // percent, as set last
 }
 
 // tuneHeap keeps the distance right from now on.
 func tuneHeap() {
 	debug.SetGCPercent(mostGrow)
-	new(heapTuner{grow: mostGrow}).arm()
+	t := new(heapTuner)
+	t.grow.Store(mostGrow)
+	t.arm()
 }
 
 // arm has the next collection call collected.
@@ -39,8 +42,8 @@ func (t *heapTuner) collected() {
 	metrics.Read(live)
 	if live[0].Value.Kind() == metrics.KindUint64 {
 		grow := growFor(live[0].Value.Uint64())
-		if d := grow - t.grow; d >= growByLess || -d >= growByLess {
-			t.grow = grow
+		if d := grow - int(t.grow.Load()); d >= growByLess || -d >= growByLess {
+			t.grow.Store(int64(grow))
 			debug.SetGCPercent(grow)
 		}
 	}

@@ -20,29 +20,15 @@ func TestGrowFor(t *testing.T) {
 func TestHeapTuner(t *testing.T) {
 	was := debug.SetGCPercent(100)
 	t.Cleanup(func() { debug.SetGCPercent(was) })
-	tuner := &heapTuner{grow: mostGrow}
+	tuner := new(heapTuner)
+	tuner.grow.Store(mostGrow)
 	debug.SetGCPercent(mostGrow)
-	tuned := make(chan int, 100)
-	var arm func()
-	arm = func() {
-		runtime.AddCleanup(new([64]byte), func(t *heapTuner) {
-			t.collected()
-			tuned <- t.grow
-			arm()
-		}, tuner)
-	}
-	arm()
-	wait := func(want int) {
+	tuner.arm()
+	wait := func(want int64) {
 		t.Helper()
-		for end := time.After(20 * time.Second); ; {
-			runtime.GC()
-			select {
-			case got := <-tuned:
-				if got == want {
-					return
-				}
-			case <-end:
-				t.Fatalf("growth is not %d %%", want)
+		for end := time.Now().Add(20 * time.Second); tuner.grow.Load() != want; runtime.GC() {
+			if time.Now().After(end) {
+				t.Fatalf("growth is %d %%, want %d", tuner.grow.Load(), want)
 			}
 		}
 	}
