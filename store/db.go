@@ -28,6 +28,9 @@ type sqliteError struct {
 
 func (e *sqliteError) Error() string { return e.text }
 
+// Code returns SQLite's extended result code, by which doctor knows a full disk.
+func (e *sqliteError) Code() int { return e.code }
+
 // busyTimeout is how long, in milliseconds, a connection waits for a lock
 // that another process holds.
 const busyTimeout = 5000
