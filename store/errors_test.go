@@ -15,6 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"trace/flow"
+
+	sqlite3 "modernc.org/sqlite/lib"
 )
 
 // finished makes a small session that has ended.
@@ -249,5 +251,19 @@ func TestReadOnlyPlaces(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(filepath.Join(dir, "*-*")); len(left) > 0 {
 		t.Errorf("reading left %v", left)
+	}
+}
+
+// TestCode: a full database says so through all that wraps it.
+func TestCode(t *testing.T) {
+	d, err := dial(t.TempDir()+"/x.db", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.close()
+	err = d.script("PRAGMA max_page_count=2; CREATE TABLE a(b); CREATE TABLE c(d); CREATE TABLE e(f)")
+	var coded interface{ Code() int }
+	if err = fileError("x.db", err); !errors.As(err, &coded) || coded.Code()&0xff != sqlite3.SQLITE_FULL {
+		t.Errorf("%v", err)
 	}
 }
