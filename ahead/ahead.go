@@ -25,7 +25,7 @@ func init() {
 	IgnoredAtStart = IgnoredSignals()
 	fd, ok := stageSocket()
 	if !ok {
-		if len(os.Args) > 1 && os.Args[1] == runCommand {
+		if isRun(os.Args) {
 			Begin()
 		}
 		return
@@ -41,8 +41,22 @@ func init() {
 	}
 }
 
-// runCommand is the first argument of a program that will start a command.
-const runCommand = "run"
+// isRun reports whether a program with these arguments will start a command in a namespace, as far as can be told without
+// parsing them.
+func isRun(args []string) bool {
+	if len(args) < 2 || args[1] != "run" {
+		return false
+	}
+	for _, a := range args[2:] {
+		switch a {
+		case "--":
+			return false
+		case "--inspect", "--inspect=true":
+			return true
+		}
+	}
+	return false
+}
 
 // A Child is a process that was cloned to become init.
 type Child struct {

@@ -3,6 +3,7 @@ package ahead
 import (
 	"errors"
 	"reflect"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -56,4 +57,15 @@ func FuzzDecode(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestIsRun(t *testing.T) {
+	for line, want := range map[string]bool{
+		"trace": false, "trace run --inspect -- true": true, "trace run --quiet --inspect=true true": true,
+		"trace run -- true --inspect": false, "trace run true": false, "trace flows list --inspect": false,
+	} {
+		if got := isRun(strings.Fields(line)); got != want {
+			t.Errorf("%s: %v", line, got)
+		}
+	}
 }
