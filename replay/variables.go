@@ -53,7 +53,6 @@ var holders = []keyHolder{
 	{suffix: "githubcopilot.com", key: []string{"GITHUB_COPILOT_TOKEN", "GITHUB_TOKEN", "GH_TOKEN"}},
 	{suffix: "chatgpt.com", key: []string{"CHATGPT_ACCESS_TOKEN"}},
 	{suffix: "gitlab.com", key: []string{"GITLAB_TOKEN"}},
-	{suffix: "registry.npmjs.org", key: []string{"NPM_TOKEN"}},
 }
 
 // byKind are the variables for formats that tell whose secret it is.
