@@ -91,7 +91,10 @@ func TestImporter(t *testing.T) {
 			if x.Kind == flow.KindWebSocket || x.Response == nil || status == 0 {
 				continue
 			}
-			if sent := src.bodies[x.ID][flow.Client]; utf8.ValidString(sent) && f.Sent != hex.EncodeToString([]byte(sent)) {
+			// HAR has no base64 for the body of a request.
+			sent := src.bodies[x.ID][flow.Client]
+			text := utf8.ValidString(sent) && !strings.Contains(sent, "\x00")
+			if (text || name == "mitmproxy") && f.Sent != hex.EncodeToString([]byte(sent)) {
 				t.Errorf("%s, flow %d: sent %s, want %q", name, x.ID, f.Sent, sent)
 			}
 			if want := hex.EncodeToString([]byte(src.bodies[x.ID][flow.Server])); f.Received != want {
