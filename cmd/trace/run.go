@@ -154,10 +154,7 @@ func (r *run) do() (int, error) {
 	signal.Notify(signals, passedSignals...)
 	defer signal.Stop(signals)
 
-	if err := r.openLog(); err != nil {
-		return exitTrace, err
-	}
-	if err := r.openKeys(); err != nil {
+	if err := r.openFiles(); err != nil {
 		return exitTrace, err
 	}
 	started := time.Now()
@@ -202,6 +199,14 @@ func (r *run) do() (int, error) {
 
 // passedSignals reach the command.
 var passedSignals = []os.Signal{syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGALRM}
+
+// openFiles opens what --log and --keylog name.
+func (r *run) openFiles() error {
+	if err := r.openLog(); err != nil {
+		return err
+	}
+	return r.openKeys()
+}
 
 // openLog opens the file of --log. Without one, diagnostics go nowhere.
 func (r *run) openLog() error {

@@ -71,10 +71,7 @@ func (r *reverseRun) do() (int, error) {
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, passedSignals...)
 	defer signal.Stop(signals)
-	if err := r.openLog(); err != nil {
-		return exitTrace, err
-	}
-	if err := r.openKeys(); err != nil {
+	if err := r.openFiles(); err != nil {
 		return exitTrace, err
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
