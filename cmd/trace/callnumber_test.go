@@ -11,7 +11,7 @@ import (
 // TestCallNumbers names each of the calls that one WebSocket carries.
 func TestCallNumbers(t *testing.T) {
 	t.Setenv("XDG_STATE_HOME", t.TempDir())
-	r := record(t, "socket")
+	r := scripted(t, "socket")
 	on := emit(r.open("api.openai.com", 443, nil))
 	on(flow.Request, 1, func(e *flow.Event) {
 		e.Head = &flow.Head{Method: "GET", Target: "/v1/responses", Path: "/v1/responses", Scheme: "https", Host: "api.openai.com", Port: 443, Version: "1.1",

@@ -12,7 +12,7 @@ import (
 
 // call records a call of the Messages API and its answer. body is the request
 // without model and max_tokens, answer the content.
-func (r *recording) call(messages, system, answer string, read, wrote int) {
+func (r *script) call(messages, system, answer string, read, wrote int) {
 	body := fmt.Sprintf(`{"model":"claude-x","max_tokens":9,"system":%s,"tools":[{"name":"Task"},{"name":"Bash"}],"messages":%s}`, system, messages)
 	on := emit(r.open("api.anthropic.com", 443, nil))
 	on.request(1, "POST", "api.anthropic.com", "/v1/messages", body)
@@ -30,8 +30,8 @@ func (r *recording) call(messages, system, answer string, read, wrote int) {
 
 // agentRun records a conversation with a retry, a sub-agent and another turn:
 // flows 1 to 5. The sixth is no call, though it goes where calls go.
-func agentRun(t *testing.T) *recording {
-	r := record(t, "agents")
+func agentRun(t *testing.T) *script {
+	r := scripted(t, "agents")
 	const system = `[{"type":"text","text":"Be good.","cache_control":{"type":"ephemeral"}}]`
 	first := `{"role":"user","content":"Look at the whole repository, please."}`
 	task := `[{"type":"tool_use","id":"toolu_9","name":"Task","input":{"prompt":"Count all the files below the directory src and report."}}]`
@@ -130,7 +130,7 @@ func checkThreads(t *testing.T, stored bool) {
 
 // TestCallsAreKeptWhole: --max-body does not cut calls to language models.
 func TestCallsAreKeptWhole(t *testing.T) {
-	r := &road{bodyLimit: 10}
+	limit := bodyLimit(10)
 	head := func(method, path string) *flow.Head {
 		return &flow.Head{Method: method, Path: path, Host: "api.anthropic.com"}
 	}
@@ -148,7 +148,7 @@ func TestCallsAreKeptWhole(t *testing.T) {
 		{flow.Server, head("GET", "/stream"), &flow.Head{Status: 200, Streaming: true, Framing: flow.FramingSSE}, -1},
 		{flow.Server, nil, answer, 10},
 	} {
-		if got := r.limit(c.side, c.req, c.resp); got != c.limit {
+		if got := limit.of(c.side, c.req, c.resp); got != c.limit {
 			t.Errorf("%+v: %d", c, got)
 		}
 	}
@@ -158,7 +158,7 @@ func TestCallsAreKeptWhole(t *testing.T) {
 // not repeat the prompt.
 func TestPromptOfEarlierTurn(t *testing.T) {
 	t.Setenv("XDG_STATE_HOME", t.TempDir())
-	r := record(t, "responses")
+	r := scripted(t, "responses")
 	for i, body := range []string{
 		`{"model":"gpt-x","input":"Look at it."}`,
 		`{"model":"gpt-x","previous_response_id":"resp_1","input":[{"type":"function_call_output","call_id":"c1","output":"a"}]}`,

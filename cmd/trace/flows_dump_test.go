@@ -119,7 +119,7 @@ func TestDumpChoice(t *testing.T) {
 
 func TestDumpEmpty(t *testing.T) {
 	t.Setenv("XDG_STATE_HOME", t.TempDir())
-	record(t, "empty").flush()
+	scripted(t, "empty").flush()
 	if got := dump(t); !strings.Contains(got, `"entries":[`) || entriesOf(t, got) != "" {
 		t.Errorf("an empty session: %s", got)
 	}
@@ -156,7 +156,7 @@ func TestDumpJSONL(t *testing.T) {
 // TestDumpManyOnOneConnection: the end of a connection follows its last flow.
 func TestDumpManyOnOneConnection(t *testing.T) {
 	t.Setenv("XDG_STATE_HOME", t.TempDir())
-	r := record(t, "many")
+	r := scripted(t, "many")
 	on := emit(r.open("a.example", 443, nil))
 	for i := range int64(3) {
 		on.request(i+1, "GET", "a.example", fmt.Sprint("/", i), "")
@@ -174,7 +174,7 @@ func TestDumpManyOnOneConnection(t *testing.T) {
 
 func TestDumpRequestJSON(t *testing.T) {
 	t.Setenv("XDG_STATE_HOME", t.TempDir())
-	r := record(t, "files")
+	r := scripted(t, "files")
 	r.at = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	on := emit(r.open("api.anthropic.com", 443, nil))
 	for i, path := range []string{"/v1/messages?beta=true", "/v1/messages", "/../..", "/x/models/gemini-2:streamGenerateContent?alt=sse"} {
@@ -236,7 +236,7 @@ func TestDumpPrograms(t *testing.T) {
 // TestDumpHTML: of an ID the whole conversation, of what is no call nothing.
 func TestDumpHTML(t *testing.T) {
 	t.Setenv("XDG_STATE_HOME", t.TempDir())
-	r := record(t, "talk")
+	r := scripted(t, "talk")
 	on := emit(r.open("api.anthropic.com", 443, nil))
 	messages := `{"role":"user","content":"Hi <b>"}`
 	for i, answer := range []string{"Hello", "Bye"} {
@@ -267,7 +267,7 @@ func TestDumpHTML(t *testing.T) {
 // TestDumpTerminal: a terminal gets no binary, and nothing that it would obey.
 func TestDumpTerminal(t *testing.T) {
 	t.Setenv("XDG_STATE_HOME", t.TempDir())
-	r := record(t, "tty")
+	r := scripted(t, "tty")
 	on := emit(r.open("a.example", 443, nil))
 	on.request(1, "POST", "a.example", "/", "say \x1b[31m \u202e it's")
 	on.answer(1, 200, "text/plain", false)

@@ -51,8 +51,8 @@ func (on emit) bodyEnd(ordinal int64, side flow.Side, events int64, trailers ...
 
 // framingSession records a conversation in each framing: 1 gRPC, 2 multipart,
 // 3 NDJSON.
-func framingSession(t *testing.T) *recording {
-	r := record(t, "framings")
+func framingSession(t *testing.T) *script {
+	r := scripted(t, "framings")
 	on := emit(r.open("f.example", 443, func(c *flow.Conn) { c.Protocol = "http2" }))
 	on.heads(1, "/Shop/Talk", flow.FramingGRPC, "application/grpc", true)
 	on.streamed(1, flow.Client, grpcFrame("\x0a\x02hi"))
@@ -154,7 +154,7 @@ func printed(v any) string {
 // there before the other goes on.
 func TestFollowCall(t *testing.T) {
 	t.Setenv("XDG_STATE_HOME", t.TempDir())
-	r := record(t, "live")
+	r := scripted(t, "live")
 	reader, err := r.s.Reader()
 	if err != nil {
 		t.Fatal(err)

@@ -70,8 +70,8 @@ func certificate(t *testing.T, subject string, names ...string) []byte {
 
 // protocolSession records a flow of each protocol: 1 a websocket, 2 a stream of
 // HTTP/2 that was reset, 3 SSH.
-func protocolSession(t *testing.T) *recording {
-	r := record(t, "protocols")
+func protocolSession(t *testing.T) *script {
+	r := scripted(t, "protocols")
 	on := emit(r.open("ws.example", 443, nil))
 	on.openSocket(1)
 	on.message(1, flow.Client, flow.OpText, `{"hello":"`+"\u202e"+`"}`)

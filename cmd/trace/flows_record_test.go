@@ -13,8 +13,8 @@ import (
 	"trace/store"
 )
 
-// A recording writes a session as the road does.
-type recording struct {
+// A script writes a session as the road does.
+type script struct {
 	t    *testing.T
 	s    *store.Store
 	id   string
@@ -24,18 +24,18 @@ type recording struct {
 }
 
 // record begins a session in a state directory of this test's own.
-func record(t *testing.T, name string) *recording {
+func scripted(t *testing.T, name string) *script {
 	t.Helper()
 	return recordWith(t, name, store.Options{})
 }
 
 // recordRedacted is record without --keep-secrets.
-func recordRedacted(t *testing.T, name string) *recording {
+func recordRedacted(t *testing.T, name string) *script {
 	t.Helper()
 	return recordWith(t, name, store.Options{Redact: redact.New([32]byte{1})})
 }
 
-func recordWith(t *testing.T, name string, o store.Options) *recording {
+func recordWith(t *testing.T, name string, o store.Options) *script {
 	t.Helper()
 	dir, err := store.Dir()
 	if err != nil {
@@ -51,13 +51,13 @@ func recordWith(t *testing.T, name string, o store.Options) *recording {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &recording{t: t, s: s, id: meta.ID, path: path, at: now}
+	r := &script{t: t, s: s, id: meta.ID, path: path, at: now}
 	t.Cleanup(func() { r.finish() })
 	return r
 }
 
 // finish ends the run.
-func (r *recording) finish() {
+func (r *script) finish() {
 	if r.s == nil {
 		return
 	}
@@ -67,7 +67,7 @@ func (r *recording) finish() {
 	r.s = nil
 }
 
-func (r *recording) flush() {
+func (r *script) flush() {
 	r.t.Helper()
 	if err := r.s.Flush(); err != nil {
 		r.t.Fatal(err)
@@ -75,7 +75,7 @@ func (r *recording) flush() {
 }
 
 // open records a connection and returns what makes its events.
-func (r *recording) open(host string, port uint16, change func(*flow.Conn)) func(flow.Kind, int64, func(*flow.Event)) {
+func (r *script) open(host string, port uint16, change func(*flow.Conn)) func(flow.Kind, int64, func(*flow.Event)) {
 	r.conn++
 	r.at = r.at.Add(100 * time.Millisecond)
 	c := &flow.Conn{
@@ -151,8 +151,8 @@ func (on emit) streamEnd(ordinal int64, data ...string) {
 const binaryBody = "\xff\x00\x1b[31m\r\n<&>"
 
 // sampleSession records one flow of each sort: ids 1 to 4.
-func sampleSession(t *testing.T) *recording {
-	r := record(t, "sample")
+func sampleSession(t *testing.T) *script {
+	r := scripted(t, "sample")
 	on := emit(r.open("a.example", 443, nil))
 	on.request(1, "GET", "a.example", "/one?x=1", "")
 	on.answer(1, 404, "text/plain", false)

@@ -220,9 +220,8 @@ func (o *replayOptions) send(ctx context.Context, g *original, req *replay.Reque
 	if err != nil {
 		return nil, err
 	}
-	limits := &road{bodyLimit: 16 << 20}
 	client.Tap = func(c *flow.Conn, emit func(flow.Event)) replay.Tap {
-		return &wire.Decoder{Conn: c, Emit: emit, Limit: limits.limit, Secrets: rec.secrets}
+		return &wire.Decoder{Conn: c, Emit: emit, Limit: bodyLimit(16 << 20).of, Secrets: rec.secrets}
 	}
 	client.Record = rec.store.Append
 	sendErr := client.Do(ctx, req, flow.Conn{ID: rec.conn, Replay: g.ref})

@@ -63,7 +63,7 @@ func (k *keeper) last() (string, int) {
 }
 
 // recordCall records one call with a key, and one that is signed.
-func recordCall(t *testing.T) *recording {
+func recordCall(t *testing.T) *script {
 	r := recordRedacted(t, "calls")
 	on := emit(r.open("api.anthropic.com", 443, nil))
 	for i, auth := range []flow.Field{{Name: "X-Api-Key", Value: replayedKey}, {Name: "Authorization", Value: "AWS4-HMAC-SHA256 Credential=AKIA/x, Signature=00"}} {
@@ -189,7 +189,7 @@ func TestTemplates(t *testing.T) {
 	t.Setenv("XDG_STATE_HOME", state)
 	t.Setenv("ANTHROPIC_API_KEY", replayingKey)
 	k := newKeeper(t, (*httptest.Server).Start)
-	r := record(t, "secrets") // kept
+	r := scripted(t, "secrets") // kept
 	on := emit(r.open("api.anthropic.com", 443, nil))
 	on(flow.Request, 1, func(e *flow.Event) {
 		e.Head = &flow.Head{Method: "POST", Target: "/v1/messages", Path: "/v1/messages", Scheme: "https", Host: "api.anthropic.com", Port: 443, Version: "1.1",

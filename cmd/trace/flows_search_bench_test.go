@@ -51,7 +51,7 @@ func BenchmarkSearch(b *testing.B) {
 }
 
 // recordBench is record for benchmarks.
-func recordBench(b *testing.B) *recording {
+func recordBench(b *testing.B) *script {
 	r := recordWith(&testing.T{}, "bench", store.Options{})
 	b.Cleanup(func() { r.s.Finish(0, r.at) })
 	return r

@@ -10,14 +10,14 @@ import (
 )
 
 // talk records a call to a language model whose answer comes in pieces.
-func (r *recording) talk(prompt string, pieces ...string) {
+func (r *script) talk(prompt string, pieces ...string) {
 	body, _ := json.Marshal(map[string]any{"model": "claude-x", "max_tokens": 9, "stream": true, "messages": []any{map[string]any{"role": "user", "content": prompt}}})
 	r.turn(string(body), pieces...)
 	r.flush()
 }
 
 // turn is talk with the whole body.
-func (r *recording) turn(body string, pieces ...string) {
+func (r *script) turn(body string, pieces ...string) {
 	on := emit(r.open("api.anthropic.com", 443, nil))
 	on.request(1, "POST", "api.anthropic.com", "/v1/messages", body)
 	on.answer(1, 200, "text/event-stream", true)
@@ -106,7 +106,7 @@ func TestSearch(t *testing.T) {
 
 func TestSearchOutput(t *testing.T) {
 	t.Setenv("XDG_STATE_HOME", t.TempDir())
-	r := record(t, "out")
+	r := scripted(t, "out")
 	on := emit(r.open("a.example", 443, nil))
 	on.request(1, "POST", "a.example", "/", strings.Repeat("hay ", 40)+"a \x1b[31m needle\u202e "+strings.Repeat("needle ", 20))
 	on(flow.End, 1, nil)

@@ -200,7 +200,7 @@ func TestTailOfEnded(t *testing.T) {
 // stands in it before the next is recorded.
 func TestFollowLive(t *testing.T) {
 	t.Setenv("XDG_STATE_HOME", t.TempDir())
-	r := record(t, "live")
+	r := scripted(t, "live")
 	reader, err := r.s.Reader()
 	if err != nil {
 		t.Fatal(err)

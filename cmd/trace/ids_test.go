@@ -9,7 +9,7 @@ import (
 func TestIDs(t *testing.T) {
 	t.Setenv("XDG_STATE_HOME", t.TempDir())
 	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
-	r := record(t, "named")
+	r := scripted(t, "named")
 	for range 2 {
 		r.talk("hello", "he", "llo")
 	}

@@ -18,7 +18,7 @@ import (
 // richSession records what exports must carry: event streams, WebSockets, gRPC,
 // binary and compressed bodies, trailers, 1xx, failures, bytes that are not
 // decoded.
-func richSession(t *testing.T) *recording {
+func richSession(t *testing.T) *script {
 	t.Helper()
 	r := recordRedacted(t, "rich")
 	r.at = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)

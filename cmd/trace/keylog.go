@@ -88,18 +88,6 @@ func (k *keyLog) close() error {
 	return nil
 }
 
-// openKeys opens the file of --keylog for what the road writes into it.
-func (r *run) openKeys() (err error) {
-	if r.o.keylog == "" {
-		return nil
-	}
-	if r.keys, err = openKeyLog(r.o.keylog); err != nil {
-		return err
-	}
-	r.road.keys = append(r.road.keys, r.keys)
-	return nil
-}
-
 // allOf writes to each of several writers; nil if there is none.
 func allOf(ws ...io.Writer) io.Writer {
 	switch len(ws) {

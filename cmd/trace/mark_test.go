@@ -14,7 +14,7 @@ import (
 )
 
 // get records one exchange on a connection of its own.
-func (r *recording) get(host, path string) {
+func (r *script) get(host, path string) {
 	on := emit(r.open(host, 443, nil))
 	on.request(1, "GET", host, path, "")
 	on.answer(1, 200, "text/plain", false)
@@ -99,7 +99,7 @@ func TestMark(t *testing.T) {
 // TestOnlyMarks: a session without flows shows its marks, and no titles.
 func TestOnlyMarks(t *testing.T) {
 	t.Setenv("XDG_STATE_HOME", t.TempDir())
-	record(t, "empty")
+	scripted(t, "empty")
 	runCLI(t, "mark", "alone")
 	if out, stderr, code := runCLI(t, "flows", "list"); code != 0 || !strings.HasPrefix(out, "-- ") || strings.Count(out, "\n") != 1 || !strings.Contains(stderr, "no flows") {
 		t.Errorf("exit %d, %q, %q", code, out, stderr)
@@ -131,7 +131,7 @@ func checkFollowed(t *testing.T) {
 // others, to see both what the recorder writes and the marks of others.
 func TestMarkLive(t *testing.T) {
 	t.Setenv("XDG_STATE_HOME", t.TempDir())
-	r := record(t, "live")
+	r := scripted(t, "live")
 	seen := make(chan string, 100)
 	follow := func(rd *store.Reader, err error) {
 		if err != nil {

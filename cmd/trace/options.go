@@ -17,21 +17,14 @@ const defaultMaxBody = "16M"
 
 // runOptions are the flags of `trace run`, as given.
 type runOptions struct {
+	captureFlags
 	inspect     bool
 	link        string
 	device      string
-	connectTo   []string
-	upstreamCA  []string
-	untrusted   []string
-	only        []string
-	bypass      []string
 	session     string
 	output      string
 	noSave      bool
-	keepSecrets bool
-	maxBody     string
 	jsonl       string
-	log         string
 	keylog      string
 	pcap        string
 	quiet       bool
@@ -40,30 +33,22 @@ type runOptions struct {
 	maps        []string
 	play        playOptions
 
-	argv      []string
-	bodyLimit int64 // of maxBody, in bytes; negative: all
+	argv []string
 }
 
 func (o *runOptions) register(cmd *cobra.Command) {
 	f := cmd.Flags()
+	o.captureFlags.register(f)
 	f.BoolVar(&o.inspect, "inspect", false, "capture transparently, in a namespace of the command's own")
 	f.StringVar(&o.link, "link", "wireguard", "link between namespace and stack: wireguard or direct")
 	f.StringVar(&o.device, "device", "auto", "device in the namespace: auto, tun or veth")
 	f.StringArrayVar(&o.maps, "map", nil, "without --inspect: carry paths under PREFIX to a server (`PREFIX=URL`); repeatable")
-	f.StringArrayVar(&o.connectTo, "connect-to", nil, "carry connections for `HOST:PORT:HOST2:PORT2`, as curl's; repeatable")
-	f.StringArrayVar(&o.upstreamCA, "upstream-ca", nil, "trust the PEM roots in `FILE` towards servers, besides the host's; repeatable")
-	f.StringArrayVar(&o.untrusted, "decrypt-untrusted", nil, "decrypt names that match `GLOB` although their issuer is unknown; repeatable")
-	f.StringArrayVar(&o.only, "only", nil, "decrypt only names that match `GLOB`; repeatable")
-	f.StringArrayVar(&o.bypass, "bypass", nil, "never decrypt names that match `GLOB`; repeatable")
 	f.StringVar(&o.session, "session", "", "label of this run (default: the command's base name)")
 	f.StringVar(&o.output, "output", "", "write the session to `FILE` instead of the state directory")
 	f.BoolVar(&o.noSave, "no-save", false, "keep nothing after the run")
-	f.BoolVar(&o.keepSecrets, "keep-secrets", false, "do not redact")
-	f.StringVar(&o.maxBody, "max-body", defaultMaxBody, "keep this much of a body (`SIZE` such as 64K, 16M; 0 keeps all)")
 	f.StringVar(&o.jsonl, "jsonl", "", "also write the live event log to `FILE`, one JSON object a line")
 	f.StringVar(&o.keylog, "keylog", "", "append the TLS secrets of both legs to `FILE`, as SSLKEYLOGFILE does")
 	f.StringVar(&o.pcap, "pcap", "", "also write the packets, and what decrypts them, to `FILE` as pcapng; needs --keep-secrets")
-	f.StringVar(&o.log, "log", "", "write trace's own diagnostics to `FILE`")
 	f.BoolVar(&o.noLocalhost, "no-localhost", false, "keep the localhost of the command and that of the host apart")
 	f.BoolVar(&o.waitAll, "wait-all", false, "after the command, wait for the other processes in its namespace")
 	o.play.register(cmd)
@@ -86,18 +71,6 @@ func (o *runOptions) check() error {
 	}
 	if err := o.play.check(); err != nil {
 		return err
-	}
-	n, err := parseSize(o.maxBody)
-	if err != nil {
-		return fmt.Errorf("--max-body %q: %w", o.maxBody, err)
-	}
-	if o.bodyLimit = n; n == 0 {
-		o.bodyLimit = -1
-	}
-	for _, g := range slices.Concat(o.untrusted, o.only, o.bypass) {
-		if _, err := filepath.Match(g, ""); err != nil || g == "" {
-			return fmt.Errorf("pattern %q: not a valid glob", g)
-		}
 	}
 	if o.session == "" {
 		o.session = strings.Trim(filepath.Base(o.argv[0]), "/.")

@@ -189,7 +189,7 @@ func (p *playing) text() []string {
 }
 
 // sayPlayed prints text, the parts of a request's line escaped.
-func (r *run) sayPlayed() {
+func (r *inspectRun) sayPlayed() {
 	if r.road.play == nil {
 		return
 	}

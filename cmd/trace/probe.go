@@ -134,9 +134,9 @@ func (e *examination) drive(ctx context.Context, ca *mitm.Authority, port string
 	if err != nil {
 		return err
 	}
-	r := &road{out: proxies, link: e.link, device: netns.DeviceKind(e.device), argv: []string{self, "namespace", "probe"}, env: os.Environ(),
-		stdin: null, stdout: in, connectTo: []mitm.ConnectTo{to}, extra: roots, bodyLimit: -1,
-		record: e.store, private: privateDir(), step: e.step}
+	r := &road{rules: rules{out: proxies, connectTo: []mitm.ConnectTo{to}, extra: roots},
+		link: e.link, device: netns.DeviceKind(e.device), argv: []string{self, "namespace", "probe"}, env: os.Environ(),
+		stdin: null, stdout: in, record: &recording{Store: e.store, limit: -1}, private: privateDir(), step: e.step}
 	if err = r.build(); err == nil {
 		err = r.join()
 	}

@@ -16,13 +16,11 @@ import (
 	"trace/datagram"
 	"trace/dns"
 	"trace/doctor"
-	"trace/egress"
 	"trace/flow"
 	"trace/mirror"
 	"trace/mitm"
 	"trace/netns"
 	"trace/pcap"
-	"trace/store"
 	"trace/tcpstack"
 	"trace/trust"
 	"trace/wg"
@@ -32,26 +30,19 @@ import (
 // and the record. build puts all of it up, or nothing; the command runs from
 // start on; close takes it down.
 type road struct {
+	rules
 	link      string
 	device    netns.DeviceKind
 	argv      []string
 	env       []string
-	stdout    *os.File // nil: ours
-	stdin     *os.File // nil: ours
-	connectTo []mitm.ConnectTo
-	extra     []*x509.Certificate // of --upstream-ca
-	untrusted []string
-	only      []string
-	bypass    []string
-	bodyLimit int64
-	secrets   bool         // may be recorded
+	stdout    *os.File     // nil: ours
+	stdin     *os.File     // nil: ours
 	isolated  bool         // --no-localhost
 	keys      []io.Writer  // get the TLS secrets of both legs; their writes never fail
 	childKeys []io.Writer  // get those of the child's leg alone, likewise
 	pcap      string       // file of --pcap
 	packets   *pcap.Writer // writes it; nil: packets are not written
-	record    *store.Store // needed by join; closed by whoever made it
-	called    func()       // a call to a language model begins; it returns at once. nil: nobody minds
+	record    *recording   // needed by join; ended by whoever made it
 	private   string       // empty directory that the child's tmpfs covers, "" for none
 	log       func(format string, args ...any)
 	step      func(doctor.Step)
@@ -65,7 +56,6 @@ type road struct {
 	names     *dns.Server
 	plan      dns.Plan
 	proxy     *mitm.Proxy
-	out       *egress.Dialer  // nil: from the environment
 	play      *playing        // answers instead of the network; nil: the network does
 	relay     *datagram.Relay // of UDP and ICMP
 	last      *last           // the end of what the child sends
@@ -183,7 +173,7 @@ func (r *road) buildNames() {
 		Dial:             r.dial(),
 		Name:             r.names.Name,
 		Record:           func(e flow.Event) { r.record.Append(e) },
-		Tap:              r.tap,
+		Tap:              func(c *flow.Conn) mitm.Tap { return r.record.tap(c) },
 		NextID:           func() int64 { return r.ids.Add(1) },
 		ConnectTo:        r.connectTo,
 		RootsFunc:        r.roots,

@@ -1,14 +1,10 @@
 package main
 
 import (
-	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"runtime/debug"
 	"strings"
 	"sync"
 	"syscall"
@@ -18,22 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"trace/doctor"
-	"trace/egress"
 	"trace/flow"
-	"trace/mitm"
-	"trace/netns"
-	"trace/redact"
 	"trace/store"
-	"trace/trust"
 )
-
-// startSettles is how long after the command's start the memory that the start
-// took is given back.
-const startSettles = 300 * time.Millisecond
-
-// startMemory bounds what this process takes until then without collecting
-// garbage: to collect it takes as long as to end a short command's run.
-const startMemory = 64 << 20
 
 // exitTrace is our exit code where trace itself failed (as docker's).
 const exitTrace = 125
@@ -77,296 +60,107 @@ func (o *runOptions) run() error {
 	if !o.inspect {
 		return o.runReverse()
 	}
-	if len(o.maps) > 0 {
-		return usageError{errors.New("--map and --inspect exclude each other: in a namespace every server is seen")}
-	}
-	r, err := o.prepare()
-	if err != nil {
-		return usageError{err}
-	}
-	p, err := o.play.open()
-	if err != nil {
-		return exitError{Code: exitTrace, Err: err}
-	}
-	r.playFrom(p)
-	r.pcap = o.pcap
-	if r.packets, err = o.openCapture(); err != nil {
-		return exitError{Code: exitTrace, Err: err}
-	}
-	if r.packets != nil {
-		r.childKeys = append(r.childKeys, r.packets.KeyLog())
-	}
-	run := &run{o: o, road: r}
-	code, err := run.do()
-	if r.packets != nil {
-		r.packets.Close() // again, unless there was no road to end
-	}
-	if err != nil || code != 0 {
-		return exitError{Code: code, Err: err}
-	}
-	return nil
+	return o.runInspect()
 }
 
-// prepare checks everything that can be wrong on the command line.
-func (o *runOptions) prepare() (*road, error) {
+// prepare checks what can be wrong on every command line.
+func (o *runOptions) prepare(source flow.Source) (*run, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	r := &road{
-		link: o.link, device: netns.DeviceKind(o.device), argv: o.argv, env: os.Environ(),
-		untrusted: o.untrusted, only: o.only, bypass: o.bypass, bodyLimit: o.bodyLimit, secrets: o.keepSecrets, isolated: o.noLocalhost,
-	}
-	for _, s := range o.connectTo {
-		c, err := mitm.ParseConnectTo(s)
-		if err != nil {
-			return nil, fmt.Errorf("--connect-to %q: %w", s, err)
-		}
-		r.connectTo = append(r.connectTo, c)
-	}
-	extra, err := trust.LoadRoots(o.upstreamCA...)
+	rules, err := o.captureFlags.rules()
 	if err != nil {
-		return nil, fmt.Errorf("--upstream-ca: %w", err)
-	}
-	r.extra = extra
-	if r.out, err = egress.FromEnv(r.env); err != nil {
 		return nil, err
 	}
-	return r, nil
+	return &run{o: o, rules: rules, source: source}, nil
 }
 
-// A run is one `trace run --inspect`.
+// A run is one `trace run`: the record of a command, however it is captured.
 type run struct {
 	o      *runOptions
-	road   *road
-	store  *store.Store
-	jsonl  *jsonlWriter
-	calls  *summariser // nil: nobody will read summaries
+	rules  rules
+	source flow.Source
+	log    func(format string, args ...any)
 	logTo  *os.File
-	keys   *keyLog     // of --keylog
-	source flow.Source // default: a namespace
-	left   []string    // processes that outlive the run, as NAME[PID]
+	record *recording
+	keys   *keyLog // of --keylog
 }
 
-// do records the command and returns the exit code, and what is to be said
-// about it if trace or the command failed to start.
-func (r *run) do() (int, error) {
-	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, passedSignals...)
-	defer signal.Stop(signals)
-
-	if err := r.openFiles(); err != nil {
-		return exitTrace, err
-	}
-	started := time.Now()
-	debug.SetGCPercent(-1) // what is made now stays: the child waits for it
-	mark := func(what string) { r.road.log("%s after %v", what, time.Since(started).Round(time.Microsecond)) }
-	if err := r.setUp(); err != nil {
-		return exitTrace, err
-	}
-	mark("road built")
-	if err := r.road.start(); err != nil {
-		r.road.close()
-		code := exitTrace
-		var exec *netns.ExecError
-		if errors.As(err, &exec) {
-			code = exec.ExitCode()
-		}
-		r.finish(code)
-		return code, err
-	}
-	mark("command executed")
-	limit := debug.SetMemoryLimit(startMemory)
-	slim := time.AfterFunc(startSettles, func() {
-		tuneHeap()
-		debug.SetMemoryLimit(limit)
-		debug.FreeOSMemory()
-		netns.Trim() // what cannot be given back is kept
-	})
-	defer slim.Stop()
-	defer giveBackAfterLoad()()
-	code, err := r.wait(signals)
-	mark("command ended")
-	r.road.close()
-	mark("road closed")
-	if ferr := r.finish(code); err == nil && ferr != nil {
-		r.say("%v", ferr)
-	}
-	if err != nil {
-		return exitTrace, err
-	}
-	return code, nil
-}
-
-// passedSignals reach the command.
-var passedSignals = []os.Signal{syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGALRM}
-
-// openFiles opens what --log and --keylog name.
-func (r *run) openFiles() error {
-	if err := r.openLog(); err != nil {
+// openFiles opens what --log and --keylog name. Without --log diagnostics go
+// nowhere.
+func (r *run) openFiles() (err error) {
+	if r.logTo, r.log, err = openLog(r.o.log); err != nil {
 		return err
 	}
-	return r.openKeys()
-}
-
-// openLog opens the file of --log. Without one, diagnostics go nowhere.
-func (r *run) openLog() error {
-	l := &logger{w: io.Discard}
-	if r.o.log != "" {
-		f, err := os.OpenFile(r.o.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-		if err != nil {
-			return err
-		}
-		r.logTo, l.w = f, f
-	}
-	r.road.log = l.printf
-	return nil
-}
-
-// setUp makes the record and the road at the same time: each takes some
-// milliseconds, and the road needs the record only once packets come.
-func (r *run) setUp() error {
-	path, err := r.place()
-	if err != nil {
-		return err
-	}
-	opened := make(chan error, 1)
-	r.road.beside = func() { opened <- r.open(path) }
-	err = r.road.build()
-	oerr := <-opened
-	switch {
-	case oerr != nil:
-		if err == nil {
-			r.road.close()
-		}
-		return oerr
-	case err == nil:
-		err = r.road.join()
-	}
-	if err != nil {
-		r.finish(exitTrace)
+	if r.o.keylog != "" {
+		r.keys, err = openKeyLog(r.o.keylog)
 	}
 	return err
 }
 
-// place returns where the session's file is to lie, and makes the directories
-// that are needed. "" is a file without a name.
-func (r *run) place() (string, error) {
-	if r.o.noSave {
-		return "", nil
+// openLog opens a file for our own diagnostics; "" is none.
+func openLog(file string) (*os.File, func(format string, args ...any), error) {
+	if file == "" {
+		return nil, func(string, ...any) {}, nil
 	}
-	if r.o.output != "" {
-		r.road.private = privateDir()
-		return r.o.output, nil
-	}
-	state, err := store.Dir()
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
-		return "", err
+		return nil, nil, err
 	}
-	if err := os.MkdirAll(state, 0o700); err != nil {
-		return "", err
-	}
-	r.road.private = privateDir()
-	return state, nil
+	return f, (&logger{w: f}).printf, nil
 }
 
-// open makes the store in or at path, and the files that follow it.
-func (r *run) open(path string) error {
-	now := time.Now()
+// keyLogs returns who gets the TLS secrets of both legs.
+func (r *run) keyLogs() []io.Writer {
+	if r.keys == nil {
+		return nil
+	}
+	return []io.Writer{r.keys}
+}
+
+// place says where the session's file is to lie, and makes the directory that
+// is needed.
+func (r *run) place() (recordingOptions, error) {
+	o := recordingOptions{file: r.o.output, jsonl: r.o.jsonl, limit: r.rules.limit, log: r.log}
+	if r.o.noSave || r.o.output != "" {
+		return o, nil
+	}
+	var err error
+	if o.dir, err = store.Dir(); err != nil {
+		return o, err
+	}
+	return o, os.MkdirAll(o.dir, 0o700)
+}
+
+// open makes the record.
+func (r *run) open(o recordingOptions) error {
 	dir, err := os.Getwd()
 	if err != nil {
 		dir = ""
 	}
-	s := flow.Session{
-		ID: store.NewID(now), Name: r.o.session, Source: flow.SourceNamespace, Argv: r.o.argv, Dir: dir,
-		PID: os.Getpid(), Version: programVersion(), Link: r.o.link, Device: r.o.device, Started: now, Secrets: r.o.keepSecrets,
+	o.session = flow.Session{Name: r.o.session, Source: r.source, Argv: r.o.argv, Dir: dir, PID: os.Getpid(), Secrets: r.o.keepSecrets}
+	if r.source == flow.SourceNamespace {
+		o.session.Link, o.session.Device = r.o.link, r.o.device
 	}
-	if r.source != "" {
-		s.Source, s.Link, s.Device = r.source, "", ""
-	}
-	opt := store.Options{Log: r.road.log}
-	if !r.o.keepSecrets {
-		var key [32]byte
-		rand.Read(key[:]) // never fails
-		opt.Redact = redact.New(key)
-	}
-	switch {
-	case r.o.noSave:
-		r.store, err = store.CreateUnlinked("", s, opt)
-	case r.o.output != "":
-		r.store, err = store.Create(path, s, opt)
-	default:
-		r.store, err = store.Create(store.Path(path, s), s, opt)
-	}
-	if err != nil {
-		return err
-	}
-	r.road.record = r.store
-	if !r.o.noSave {
-		r.calls = newSummariser(r.store, r.road.log)
-		r.road.called = r.calls.saw
-	}
-	if r.o.jsonl != "" {
-		if r.jsonl, err = newJSONLWriter(r.o.jsonl, r.store); err != nil {
-			r.store.Finish(exitTrace, time.Now())
-			return err
-		}
-	}
-	return nil
+	r.record, err = record(o)
+	return err
 }
 
-// wait passes signals on until the command has ended. What the terminal sends
-// (Ctrl-C) reaches the command by itself: it is in our process group.
-func (r *run) wait(signals <-chan os.Signal) (int, error) {
-	done := make(chan struct{})
-	var passing sync.WaitGroup
-	passing.Go(func() {
-		for {
-			select {
-			case s := <-signals:
-				if s != syscall.SIGINT && s != syscall.SIGQUIT || !foreground() {
-					r.road.ns.Signal(s.(syscall.Signal))
-				}
-			case <-done:
-				return
-			}
-		}
-	})
-	status, err := r.road.ns.Wait()
-	close(done)
-	passing.Wait()
-	if err != nil {
-		return exitTrace, err
+// finish ends the record and says where it lies.
+func (r *run) finish(code int) error {
+	s, err := r.record.end(code)
+	if r.keys != nil {
+		err = errors.Join(err, r.keys.close())
 	}
-	r.waitOthers(signals)
-	return status.ExitCode(), nil
+	if r.logTo != nil {
+		r.logTo.Close()
+	}
+	r.say("%s", summary(s, r.o.noSave))
+	return err
 }
 
-// waitOthers deals with processes that the command left behind: with
-// --wait-all it waits for them, until a signal says otherwise; else it notes
-// who they are, because they lose their network now.
-func (r *run) waitOthers(signals <-chan os.Signal) {
-	if r.o.waitAll {
-		ctx, cancel := context.WithCancel(context.Background())
-		defer cancel()
-		all := make(chan struct{})
-		go func() {
-			r.road.ns.WaitAll(ctx)
-			close(all)
-		}()
-		select {
-		case <-all:
-		case <-signals:
-			cancel()
-			<-all
-		}
-	}
-	for _, pid := range r.road.ns.Members() {
-		name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
-		if err == nil {
-			r.left = append(r.left, fmt.Sprintf("%s[%d]", printable(strings.TrimSpace(string(name))), pid))
-		}
-	}
-}
+// passedSignals reach the command.
+var passedSignals = []os.Signal{syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGALRM}
 
 // foreground tells whether our process group is the terminal's.
 func foreground() bool {
@@ -377,32 +171,6 @@ func foreground() bool {
 	defer tty.Close()
 	group, err := unix.IoctlGetInt(int(tty.Fd()), unix.TIOCGPGRP)
 	return err == nil && group == unix.Getpgrp()
-}
-
-// finish ends the record and says where it lies.
-func (r *run) finish(code int) error {
-	if r.calls != nil {
-		r.calls.close()
-	}
-	s, err := r.store.Finish(code, time.Now())
-	if r.jsonl != nil {
-		err = errors.Join(err, r.jsonl.close())
-	}
-	if r.keys != nil {
-		err = errors.Join(err, r.keys.close())
-	}
-	if r.logTo != nil {
-		r.logTo.Close()
-	}
-	r.say("%s", summary(s, r.o.noSave))
-	r.sayPlayed()
-	if r.road.captured != "" {
-		r.say("packets: %s", r.road.captured)
-	}
-	if n := len(r.left); n > 0 {
-		r.say("left behind, without a network now: %s (--wait-all waits for them)", shortList(r.left))
-	}
-	return err
 }
 
 // say prints a line of our own, unless --quiet.

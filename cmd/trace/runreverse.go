@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,14 +10,10 @@ import (
 	"os/exec"
 	"os/signal"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
 	"trace/flow"
-	"trace/mitm"
-	"trace/proxy"
-	"trace/wire"
 )
 
 // A reverseRun is one `trace run` without --inspect: the command is an ordinary
@@ -27,7 +22,6 @@ type reverseRun struct {
 	*run
 	bases    *baseURLs
 	listener net.Listener
-	ids      atomic.Int64
 	env      []string
 }
 
@@ -53,11 +47,11 @@ func (o *runOptions) runReverse() error {
 	if err != nil {
 		return usageError{err}
 	}
-	road, err := o.prepare()
+	common, err := o.prepare(flow.SourceReverse)
 	if err != nil {
 		return usageError{err}
 	}
-	r := &reverseRun{run: &run{o: o, road: road, source: flow.SourceReverse}, bases: bases}
+	r := &reverseRun{run: common, bases: bases}
 	code, err := r.do()
 	if err != nil || code != 0 {
 		return exitError{Code: code, Err: err}
@@ -80,11 +74,11 @@ func (r *reverseRun) do() (int, error) {
 	}
 	defer listener.Close()
 	r.listener = listener
-	path, err := r.place()
+	place, err := r.place()
 	if err != nil {
 		return exitTrace, err
 	}
-	if err := r.open(path); err != nil {
+	if err := r.open(place); err != nil {
 		return exitTrace, err
 	}
 	r.env = r.bases.environ(os.Environ(), listener.Addr().String())
@@ -98,11 +92,13 @@ func (r *reverseRun) do() (int, error) {
 // carry serves while the command runs.
 func (r *reverseRun) carry(signals <-chan os.Signal) (int, error) {
 	ctx, cancel := context.WithCancel(context.Background())
-	p := r.proxy()
+	l := newLane(&r.rules, r.record, r.source, r.log)
+	l.keys = r.keyLogs()
+	p := l.reverse(r.bases.routes)
 	var serving sync.WaitGroup
 	serving.Go(func() {
 		if err := p.Serve(ctx, r.listener); err != nil {
-			r.road.log("reverse proxy: %v", err)
+			r.log("reverse proxy: %v", err)
 		}
 	})
 	code, err := runChild(r.o.argv, r.env, signals)
@@ -115,31 +111,6 @@ func (r *reverseRun) carry(signals <-chan os.Signal) (int, error) {
 // settleTime is how long after the command's end its connections may take to
 // end by themselves, so that they are not recorded as cut off.
 const settleTime = 500 * time.Millisecond
-
-// proxy makes the reverse proxy.
-func (r *reverseRun) proxy() *proxy.Reverse {
-	return &proxy.Reverse{
-		Routes: r.bases.routes, Dial: r.road.out.DialContext, ConnectTo: r.road.connectTo,
-		Roots: r.roots, KeyLog: allOf(r.road.keys...), Record: r.road.emit,
-		NewTap: func(c *flow.Conn, emit func(flow.Event)) mitm.Tap {
-			return &wire.Decoder{Conn: c, Emit: emit, Limit: r.road.limit, Secrets: r.road.secrets}
-		},
-		NextID: func() int64 { return r.ids.Add(1) },
-	}
-}
-
-// roots are the host's and those of --upstream-ca.
-func (r *reverseRun) roots() *x509.CertPool {
-	pool, err := x509.SystemCertPool()
-	if err != nil {
-		r.road.log("roots of the host: %v", err)
-		pool = x509.NewCertPool()
-	}
-	for _, c := range r.road.extra {
-		pool.AddCert(c)
-	}
-	return pool
-}
 
 // runChild runs a command as our child, in our process group: what the
 // terminal sends reaches it by itself. Other signals are passed on.

@@ -10,9 +10,9 @@ import (
 
 func TestSessionsPrune(t *testing.T) {
 	t.Setenv("XDG_STATE_HOME", t.TempDir())
-	var all []*recording
+	var all []*script
 	for _, name := range []string{"one", "two", "three"} {
-		r := record(t, name)
+		r := scripted(t, name)
 		r.at = time.Now().Add(-48*time.Hour - time.Minute) // it ends a minute later
 		if name == "three" {
 			r.at = time.Now().Add(-time.Hour)
@@ -20,7 +20,7 @@ func TestSessionsPrune(t *testing.T) {
 		r.finish()
 		all = append(all, r)
 	}
-	running := record(t, "running")
+	running := scripted(t, "running")
 	broken := filepath.Join(filepath.Dir(running.path), "01AAAAAAAAAAAAAAAAAAAAAAAA.db")
 	if err := os.WriteFile(broken, make([]byte, 4096), 0o600); err != nil {
 		t.Fatal(err)
@@ -39,7 +39,7 @@ func TestSessionsPrune(t *testing.T) {
 			t.Errorf("prune %s: exit %d, %q, %q", c.args, code, stdout, stderr)
 		}
 	}
-	lines := func(rs ...*recording) (s string) {
+	lines := func(rs ...*script) (s string) {
 		for _, r := range rs {
 			s += r.id + "\n"
 		}

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"crypto/x509"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/spf13/pflag"
+
+	"trace/egress"
+	"trace/mitm"
+	"trace/trust"
+)
+
+// captureFlags are the flags of `trace run` and `trace serve` that say how
+// connections are carried and what is kept of them, as given.
+type captureFlags struct {
+	connectTo   []string
+	upstreamCA  []string
+	untrusted   []string
+	only        []string
+	bypass      []string
+	keepSecrets bool
+	maxBody     string
+	log         string
+}
+
+func (c *captureFlags) register(f *pflag.FlagSet) {
+	f.StringArrayVar(&c.connectTo, "connect-to", nil, "carry connections for `HOST:PORT:HOST2:PORT2`, as curl's; repeatable")
+	f.StringArrayVar(&c.upstreamCA, "upstream-ca", nil, "trust the PEM roots in `FILE` towards servers, besides the host's; repeatable")
+	f.StringArrayVar(&c.untrusted, "decrypt-untrusted", nil, "decrypt names that match `GLOB` although their issuer is unknown; repeatable")
+	f.StringArrayVar(&c.only, "only", nil, "decrypt only names that match `GLOB`; repeatable")
+	f.StringArrayVar(&c.bypass, "bypass", nil, "never decrypt names that match `GLOB`; repeatable")
+	f.BoolVar(&c.keepSecrets, "keep-secrets", false, "do not redact")
+	f.StringVar(&c.maxBody, "max-body", defaultMaxBody, "keep this much of a body (`SIZE` such as 64K, 16M; 0 keeps all)")
+	f.StringVar(&c.log, "log", "", "write trace's own diagnostics to `FILE`")
+}
+
+// rules are captureFlags as they are used.
+type rules struct {
+	connectTo []mitm.ConnectTo
+	extra     []*x509.Certificate // roots of --upstream-ca
+	untrusted []string
+	only      []string
+	bypass    []string
+	limit     bodyLimit
+	secrets   bool           // may be recorded
+	out       *egress.Dialer // through the host's proxies
+}
+
+// rules reads the values and reports the first that makes no sense.
+func (c *captureFlags) rules() (rules, error) {
+	r := rules{untrusted: c.untrusted, only: c.only, bypass: c.bypass, secrets: c.keepSecrets}
+	n, err := parseSize(c.maxBody)
+	if err != nil {
+		return r, fmt.Errorf("--max-body %q: %w", c.maxBody, err)
+	}
+	if r.limit = bodyLimit(n); n == 0 {
+		r.limit = -1
+	}
+	for _, g := range slices.Concat(c.untrusted, c.only, c.bypass) {
+		if _, err := filepath.Match(g, ""); err != nil || g == "" {
+			return r, fmt.Errorf("pattern %q: not a valid glob", g)
+		}
+	}
+	for _, s := range c.connectTo {
+		to, err := mitm.ParseConnectTo(s)
+		if err != nil {
+			return r, fmt.Errorf("--connect-to %q: %w", s, err)
+		}
+		r.connectTo = append(r.connectTo, to)
+	}
+	if r.extra, err = trust.LoadRoots(c.upstreamCA...); err != nil {
+		return r, fmt.Errorf("--upstream-ca: %w", err)
+	}
+	r.out, err = egress.FromEnv(os.Environ())
+	return r, err
+}
+
+// hostRoots returns what servers are verified with where no namespace has
+// roots of its own: those of the host, and of --upstream-ca.
+func (r *rules) hostRoots(log func(format string, args ...any)) *x509.CertPool {
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		log("roots of the host: %v", err)
+		pool = x509.NewCertPool()
+	}
+	for _, c := range r.extra {
+		pool.AddCert(c)
+	}
+	return pool
+}

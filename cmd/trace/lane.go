@@ -1,0 +1,50 @@
+package main
+
+import (
+	"crypto/x509"
+	"io"
+	"sync"
+	"sync/atomic"
+
+	"trace/flow"
+	"trace/mitm"
+	"trace/proxy"
+)
+
+// A lane carries what one client sends, without a namespace, into one
+// recording. The fields are set before first use.
+type lane struct {
+	*rules
+	record    *recording
+	source    flow.Source
+	authority *mitm.Authority // nil: TLS is not decrypted
+	keys      []io.Writer     // get the TLS secrets of both legs; their writes never fail
+	roots     func() *x509.CertPool
+
+	ids atomic.Int64
+}
+
+// newLane makes the lane into a recording.
+func newLane(r *rules, rec *recording, source flow.Source, log func(format string, args ...any)) *lane {
+	return &lane{rules: r, record: rec, source: source, roots: sync.OnceValue(func() *x509.CertPool { return r.hostRoots(log) })}
+}
+
+// nextID numbers connections.
+func (l *lane) nextID() int64 { return l.ids.Add(1) }
+
+// transparent makes what carries connections to where they wanted to go.
+func (l *lane) transparent() *mitm.Proxy {
+	return &mitm.Proxy{
+		Authority: l.authority, Dial: l.out.DialContext, Record: l.record.Append, Tap: l.record.tap, NextID: l.nextID,
+		ConnectTo: l.connectTo, RootsFunc: l.roots, Only: l.only, Bypass: l.bypass, DecryptUntrusted: l.untrusted,
+		KeyLogChild: allOf(l.keys...), KeyLogUpstream: allOf(l.keys...), Source: l.source,
+	}
+}
+
+// reverse makes what carries requests to the servers that routes name.
+func (l *lane) reverse(routes proxy.Routes) *proxy.Reverse {
+	return &proxy.Reverse{
+		Routes: routes, Dial: l.out.DialContext, ConnectTo: l.connectTo, Roots: l.roots, KeyLog: allOf(l.keys...),
+		Record: l.record.emit, NewTap: l.record.tapInto, NextID: l.nextID,
+	}
+}
