@@ -48,6 +48,7 @@ var mayImport = map[string][]string{
 	"importer":       {"flow", "wire"},
 	"replay":         {"flow"},
 	"doctor":         {"netns"},
+	"control":        {},
 	"cmd/trace":      {"*"},
 	"cmd/testreport": {},
 	"cmd/demo":       {"testcert"},

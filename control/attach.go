@@ -1,0 +1,181 @@
+package control
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+)
+
+// MaxBatch bounds a batch, in bytes.
+const MaxBatch = 256 << 20
+
+// maxHello bounds the other bodies of requests.
+const maxHello = 4 << 20
+
+// A Receiver keeps the sessions that runs send, each under its id. Its methods
+// are called by many goroutines, those for one session by one at a time as long
+// as only one run sends it. What an error says is told to the run: ErrPosition
+// and a *RefusedError as such, others as something that may pass.
+type Receiver interface {
+	// Open begins a session, or goes on with one that was begun, and returns the
+	// position from which on it is wanted.
+	Open(id string, h Hello) (Position, error)
+	// Take keeps what happened from a position on and returns the next. When it
+	// returns, it is committed.
+	Take(id string, from Position, batch []byte) (Position, error)
+	// End says that the session is complete.
+	End(id string, e End) (Kept, error)
+	// Lost says that the run is not connected any more. It may come back.
+	Lost(id string)
+}
+
+// A Hello begins or resumes a session.
+type Hello struct {
+	Format  int             `json:"format"` // of rows
+	Session json.RawMessage `json:"session"`
+}
+
+// A Position says how far a session is kept. Only the ends know how to read it.
+type Position string
+
+// An End is the end of a session.
+type End struct {
+	Ended Time `json:"ended"` // zero: it crashed
+	Exit  int  `json:"exit"`
+	// Incomplete says what is missing, where the run could not keep it until it was
+	// taken. "": nothing.
+	Incomplete string `json:"incomplete,omitempty"`
+}
+
+// Kept says where a session lies now.
+type Kept struct {
+	File string `json:"file"`
+}
+
+// ErrPosition says that a batch does not begin where the one before it ended.
+var ErrPosition = errors.New("another position is wanted")
+
+// A RefusedError says that a session is not taken, now or later.
+type RefusedError struct{ Reason string }
+
+// Error returns the reason.
+func (e *RefusedError) Error() string { return e.Reason }
+
+// positionHeader carries the position from which on a batch is.
+const positionHeader = "Trace-Position"
+
+// positioned is the answer that says which position is next.
+type positioned struct {
+	Position Position `json:"position"`
+}
+
+// session returns the id in the path, if it can be one.
+func session(w http.ResponseWriter, r *http.Request) (string, bool) {
+	id := r.PathValue("session")
+	ok := len(id) >= 1 && len(id) <= 64
+	for i := range len(id) {
+		c := id[i]
+		ok = ok && (c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z')
+	}
+	if !ok {
+		refuse(w, http.StatusUnprocessableEntity, fmt.Errorf("session %q: not an id", id))
+	}
+	return id, ok
+}
+
+// body reads the body of a request whole.
+func body(w http.ResponseWriter, r *http.Request, most int64) ([]byte, bool) {
+	p, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
+	if err != nil {
+		refuse(w, http.StatusUnprocessableEntity, fmt.Errorf("body: %w", err))
+	}
+	return p, err == nil
+}
+
+func (s *Server) attach(w http.ResponseWriter, r *http.Request) {
+	id, ok := session(w, r)
+	if !ok {
+		return
+	}
+	p, ok := body(w, r, maxHello)
+	if !ok {
+		return
+	}
+	var h Hello
+	if err := json.Unmarshal(p, &h); err != nil {
+		refuse(w, http.StatusUnprocessableEntity, fmt.Errorf("session %s: %w", id, err))
+		return
+	}
+	pos, err := s.Attach.Open(id, h)
+	if err != nil {
+		s.fail(w, id, err)
+		return
+	}
+	c := callerOf(r)
+	c.mu.Lock()
+	if c.attached == nil {
+		c.attached = map[string]bool{}
+	}
+	c.attached[id] = true
+	c.mu.Unlock()
+	answer(w, positioned{pos})
+}
+
+func (s *Server) batch(w http.ResponseWriter, r *http.Request) {
+	id, ok := session(w, r)
+	if !ok {
+		return
+	}
+	p, ok := body(w, r, MaxBatch)
+	if !ok {
+		return
+	}
+	pos, err := s.Attach.Take(id, Position(r.Header.Get(positionHeader)), p)
+	if err != nil {
+		s.fail(w, id, err)
+		return
+	}
+	answer(w, positioned{pos})
+}
+
+func (s *Server) end(w http.ResponseWriter, r *http.Request) {
+	id, ok := session(w, r)
+	if !ok {
+		return
+	}
+	p, ok := body(w, r, maxHello)
+	if !ok {
+		return
+	}
+	var e End
+	if err := json.Unmarshal(p, &e); err != nil {
+		refuse(w, http.StatusUnprocessableEntity, fmt.Errorf("session %s: %w", id, err))
+		return
+	}
+	kept, err := s.Attach.End(id, e)
+	if err != nil {
+		s.fail(w, id, err)
+		return
+	}
+	c := callerOf(r)
+	c.mu.Lock()
+	delete(c.attached, id)
+	c.mu.Unlock()
+	answer(w, kept)
+}
+
+// fail tells a run what is the matter with its session.
+func (s *Server) fail(w http.ResponseWriter, id string, err error) {
+	s.log("attach %s: %v", id, err)
+	var refused *RefusedError
+	switch {
+	case errors.Is(err, ErrPosition):
+		refuse(w, http.StatusConflict, err)
+	case errors.As(err, &refused):
+		refuse(w, http.StatusUnprocessableEntity, err)
+	default:
+		refuse(w, http.StatusServiceUnavailable, err)
+	}
+}
