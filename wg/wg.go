@@ -31,6 +31,25 @@
 // Order: far comes up first, then near, then near starts the handshake,
 // because a lost first initiation is tried again after five seconds only.
 // What near reads before the handshake is done waits in the child's device.
+//
+// # Peers outside
+//
+//	conns, err := wg.Listen(":51820")
+//	e := &wg.Endpoint{Key: key, Far: tunnel.Device(), Conns: conns}
+//	err = e.Up()
+//	defer e.Close()
+//	err = e.Add(wg.Peer{PublicKey: theirs, AllowedIPs: addresses})
+//
+// An Endpoint is one wireguard-go device on real UDP sockets, whose peers come
+// and go while it runs. It never begins a conversation: where a peer is, is
+// learned from what it sends, so that it may roam. Answers leave from the
+// address that was asked. Packets of peers end in other kernels: checksums are
+// complete in both directions.
+//
+// Who is not listed gets no answer at all. What was refused, and why, is only
+// logged by WireGuard, without the sender's key: handshakes are kept in a ring
+// until they were judged, and those that were refused are read again (see
+// Refusal).
 package wg
 
 import (

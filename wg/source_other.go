@@ -1,0 +1,12 @@
+//go:build !linux
+
+package wg
+
+import "net"
+
+// sourceSize is room for control messages: none are asked for.
+const sourceSize = 0
+
+func wantSource(*net.UDPConn, bool) {}
+
+func sourceOf([]byte) []byte { return nil }
