@@ -162,9 +162,14 @@ func (b *summedBody) end() {
 
 // stream2 carries one stream.
 func (s *session) stream2(w http.ResponseWriter, r *http.Request) {
-	to, ok := s.p.Routes.find(r.RequestURI)
+	c := s.p.cut(r.RequestURI)
+	if e := s.enter(c); e != nil {
+		s.failHTTP2(w, r, 403, e, e.Message+": "+e.Hint)
+		return
+	}
+	to, ok := s.p.Routes.find(c.target)
 	if !ok {
-		e := s.p.noRoute(r.RequestURI)
+		e := s.p.noRoute(c.target)
 		s.failHTTP2(w, r, 404, e, e.Message+": "+e.Hint)
 		return
 	}
@@ -194,15 +199,20 @@ func (s *session) stream2(w http.ResponseWriter, r *http.Request) {
 	}
 	w.WriteHeader(resp.StatusCode)
 	control := http.NewResponseController(w)
-	control.Flush()
+	if resp.ContentLength != 0 || len(resp.Trailer) > 0 {
+		control.Flush()
+	}
 	b := make([]byte, readSize)
+	left := resp.ContentLength
 	for {
 		n, err := resp.Body.Read(b)
 		if n > 0 {
 			if _, err := w.Write(b[:n]); err != nil {
 				return
 			}
-			control.Flush()
+			if left -= int64(n); left != 0 || len(resp.Trailer) > 0 {
+				control.Flush() // what is last goes with the end of the stream: some clients wait for nothing more
+			}
 		}
 		if errors.Is(err, io.EOF) {
 			break
@@ -248,7 +258,7 @@ func (s *session) forwarded(r, out *http.Request, to destination, size int64, su
 	h := &flow.Head{Method: out.Method, Target: to.target, Authority: to.authority, Scheme: to.scheme, Host: to.host, Port: to.port, Path: to.target, Version: "2"}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p := s.match(r.Method, r.RequestURI, &sum)
+	p := s.match(r.Method, s.p.cut(r.RequestURI).shown, &sum)
 	if p == nil {
 		return
 	}
@@ -268,13 +278,13 @@ func (s *session) forwarded(r, out *http.Request, to destination, size int64, su
 			h.Fields = append(h.Fields, flow.Field{Name: strings.ToLower(name), Value: v})
 		}
 	}
-	s.p.Record(flow.Event{Kind: flow.Forwarded, At: time.Now(), Conn: s.facts.ID, Flow: p.ordinal, Side: flow.Client, Head: h, Ended: &flow.Ended{Size: size, SHA256: sum}})
+	s.emitted(flow.Event{Kind: flow.Forwarded, At: time.Now(), Conn: s.facts.ID, Flow: p.ordinal, Side: flow.Client, Head: h, Ended: &flow.Ended{Size: size, SHA256: sum}})
 }
 
 // failHTTP2 answers a stream ourselves.
 func (s *session) failHTTP2(w http.ResponseWriter, r *http.Request, status int, e *flow.Error, text string) {
 	s.mu.Lock()
-	if p := s.match(r.Method, r.RequestURI, nil); p != nil {
+	if p := s.match(r.Method, s.p.cut(r.RequestURI).shown, nil); p != nil {
 		if s.failed == nil {
 			s.failed = map[int64]*flow.Error{}
 		}

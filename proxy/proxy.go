@@ -62,8 +62,14 @@ type Reverse struct {
 	Roots func() *x509.CertPool
 	// KeyLog gets the secrets of connections to servers.
 	KeyLog io.Writer
-	// Record takes events, from several goroutines.
+	// Record takes events, from several goroutines. Not used with Enter.
 	Record func(flow.Event)
+	// Enter, where it is set, says where a connection is recorded, by the label
+	// and the token that the path of its first request begins with
+	// (/@LABEL:TOKEN/…); both may be empty. An error is what a client is
+	// answered that is not let in; it is recorded in the lane all the same. It is
+	// called for each request that names a label or a token of its own.
+	Enter func(label, token string) (Lane, *flow.Error)
 	// NewTap returns what decodes a connection into emit.
 	NewTap func(c *flow.Conn, emit func(flow.Event)) mitm.Tap
 	// NextID numbers connections.
@@ -114,6 +120,9 @@ func (p *Reverse) carry(ctx context.Context, conn net.Conn) {
 	p.active.Add(1)
 	defer p.active.Add(-1)
 	s := &session{p: p, child: conn}
+	if p.Enter == nil {
+		s.lane.Record = p.Record
+	}
 	s.ctx, s.cancel = context.WithCancel(ctx)
 	defer s.cancel()
 	stop := context.AfterFunc(ctx, s.stop)
@@ -122,14 +131,18 @@ func (p *Reverse) carry(ctx context.Context, conn net.Conn) {
 		Transport: "tcp", Protocol: "http", Started: time.Now()}
 	s.record(flow.ConnOpen)
 	s.serve()
+	s.settle()
 	s.finish()
+	if s.lane.Leave != nil {
+		s.lane.Leave()
+	}
 }
 
-// tap returns what decodes a connection. A decoder that panics costs its view of the
+// tapped returns what decodes a connection. A decoder that panics costs its view of the
 // connection only.
-func (p *Reverse) tap(c *flow.Conn, emit func(flow.Event)) mitm.Tap {
-	return mitm.Guarded(p.NewTap(c, emit), func(e *flow.Error) {
-		p.Record(flow.Event{Kind: flow.Mark, At: time.Now(), Conn: c.ID, Error: e})
+func (s *session) tapped(c *flow.Conn, emit func(flow.Event)) mitm.Tap {
+	return mitm.Guarded(s.p.NewTap(c, emit), func(e *flow.Error) { // as all taps, under the lock
+		s.emitted(flow.Event{Kind: flow.Mark, At: time.Now(), Conn: c.ID, Error: e})
 	})
 }
 

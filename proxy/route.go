@@ -95,12 +95,17 @@ func (rs Routes) find(target string) (d destination, ok bool) {
 }
 
 // address makes the head of a request name the server that is called.
-func (rs Routes) address(h *flow.Head) *flow.Head {
-	d, ok := rs.find(h.Target)
-	if !ok {
-		return h
-	}
+func (p *Reverse) address(h *flow.Head) *flow.Head {
+	c := p.cut(h.Target)
+	d, ok := p.Routes.find(c.target)
 	g := *h
+	g.Target = c.shown
+	if !ok {
+		if c.token != "" {
+			g.Path = c.target
+		}
+		return &g
+	}
 	g.Scheme, g.Host, g.Port, g.Path = d.scheme, d.host, d.port, d.target
 	return &g
 }

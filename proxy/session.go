@@ -32,6 +32,11 @@ type session struct {
 	ordinal int64 // of the latest request
 	failed  map[int64]*flow.Error
 	stopped bool
+	lane    Lane         // without Record: not known yet
+	held    []flow.Event // until it is
+	label   string       // of the request that chose the lane
+	token   string
+	denied  *flow.Error // why that was not let in
 	endings [2]flow.How
 	stream  []*pending // of HTTP/2: requests that have not been matched
 }
@@ -46,9 +51,9 @@ var (
 
 func (s *session) record(k flow.Kind) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	f := s.facts
-	s.mu.Unlock()
-	s.p.Record(flow.Event{Kind: k, At: time.Now(), Conn: f.ID, Facts: &f})
+	s.emitted(flow.Event{Kind: k, At: time.Now(), Conn: f.ID, Facts: &f})
 }
 
 func (s *session) change(f func(*flow.Conn)) {
@@ -113,7 +118,7 @@ func (s *session) open(protocol string) {
 	s.mu.Lock()
 	s.facts.Protocol = protocol
 	f := s.facts
-	s.tap = s.p.tap(&f, s.emit)
+	s.tap = s.tapped(&f, s.emit)
 	s.mu.Unlock()
 }
 
@@ -122,7 +127,7 @@ func (s *session) open(protocol string) {
 func (s *session) emit(e flow.Event) { // the lock is held: all taps are called under it
 	switch e.Kind {
 	case flow.Request:
-		e.Head = s.p.Routes.address(e.Head)
+		e.Head = s.p.address(e.Head)
 		if s.facts.Protocol == "http2" {
 			s.pend(e)
 		}
@@ -136,7 +141,7 @@ func (s *session) emit(e flow.Event) { // the lock is held: all taps are called 
 			delete(s.failed, e.Flow)
 		}
 	}
-	s.p.Record(e)
+	s.emitted(e)
 }
 
 // fail says why the current request could not be carried.
@@ -254,9 +259,16 @@ func (s *session) exchange(head []byte) bool {
 		s.answer(400, err.Error())
 		return false
 	}
-	to, ok := s.p.Routes.find(r.target)
+	c := s.p.cut(r.target)
+	if e := s.enter(c); e != nil {
+		s.fail(ordinal, e)
+		s.saw(flow.Client, head)
+		s.answer(403, e.Message+": "+e.Hint)
+		return false
+	}
+	to, ok := s.p.Routes.find(c.target)
 	if !ok {
-		e := s.p.noRoute(r.target)
+		e := s.p.noRoute(c.target)
 		s.fail(ordinal, e)
 		s.saw(flow.Client, head)
 		s.answer(404, e.Message+": "+e.Hint)

@@ -67,7 +67,7 @@ func (s *session) connect(to destination) (*upstream, error) {
 	s.mu.Lock()
 	f := s.facts
 	f.Upstream, f.Protocol = flow.TLS{}, "http"
-	u.tap = s.p.tap(&f, u.emit)
+	u.tap = s.tapped(&f, u.emit)
 	s.mu.Unlock()
 	go u.run()
 	return u, nil
@@ -108,7 +108,7 @@ func (u *upstream) emit(e flow.Event) {
 		h.Scheme, h.Host, h.Port = u.to.scheme, u.to.host, u.to.port
 		e.Head = &h
 	}
-	u.s.p.Record(flow.Event{Kind: flow.Forwarded, At: e.At, Conn: e.Conn, Flow: ordinal, Side: flow.Client, Head: e.Head, Ended: e.Ended})
+	u.s.emitted(flow.Event{Kind: flow.Forwarded, At: e.At, Conn: e.Conn, Flow: ordinal, Side: flow.Client, Head: e.Head, Ended: e.Ended})
 }
 
 // begin says that a request comes.

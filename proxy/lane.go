@@ -1,0 +1,115 @@
+package proxy
+
+import (
+	"bytes"
+	"strings"
+
+	"trace/flow"
+)
+
+// A Lane is where the connections of one client are recorded.
+type Lane struct {
+	Record func(flow.Event) // takes events, from several goroutines
+	Leave  func()           // the connection is over. nil: nobody minds
+}
+
+// maxHeld bounds the events of a connection that wait for its first request.
+const maxHeld = 256
+
+// A cut is a target whose label was cut off.
+type cut struct {
+	label, token string
+	target       string // without the label
+	shown        string // with it, without the token
+}
+
+// cutLabel cuts the label off the target of a request: the first segment of its
+// path, where that begins with @, as in /@NAME/anthropic/v1/messages. A token
+// may follow the name: /@NAME:TOKEN/….
+func cutLabel(target string) cut {
+	at := 0
+	if i := strings.Index(target, "://"); i > 0 && !strings.HasPrefix(target, "/") {
+		at = i + 3
+		at += max(strings.IndexByte(target[at:], '/'), 0)
+	}
+	path, ok := strings.CutPrefix(target[at:], "/@")
+	if !ok {
+		return cut{target: target, shown: target}
+	}
+	end := strings.IndexAny(path, "/?")
+	if end < 0 {
+		end = len(path)
+	}
+	c := cut{target: target[:at] + path[end:], shown: target}
+	if rest := path[end:]; rest == "" || rest[0] != '/' {
+		c.target = target[:at] + "/" + rest
+	}
+	if c.label, c.token, ok = strings.Cut(path[:end], ":"); ok {
+		c.shown = target[:at] + "/@" + c.label + path[end:]
+	}
+	return c
+}
+
+// cut cuts the label off a target, where labels are looked for.
+func (p *Reverse) cut(target string) cut {
+	if p.Enter == nil {
+		return cut{target: target, shown: target}
+	}
+	return cutLabel(target)
+}
+
+// emitted records an event, or holds it until it is known where. The lock is held.
+func (s *session) emitted(e flow.Event) {
+	switch {
+	case s.lane.Record != nil:
+		s.lane.Record(e)
+	case len(s.held) < maxHeld:
+		e.Data = bytes.Clone(e.Data)
+		s.held = append(s.held, e)
+	}
+}
+
+// enter finds out where the connection is recorded: where its first request says.
+// Every request needs a token of its own. It reports why a client is not let in.
+func (s *session) enter(c cut) *flow.Error {
+	if s.p.Enter == nil {
+		return nil
+	}
+	s.mu.Lock()
+	known := s.lane.Record != nil && s.label == c.label && s.token == c.token && s.denied == nil
+	s.mu.Unlock()
+	if known {
+		return nil
+	}
+	lane, denied := s.p.Enter(c.label, c.token)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.lane.Record != nil { // of an earlier request: a connection has one
+		if lane.Leave != nil {
+			lane.Leave()
+		}
+		return denied
+	}
+	s.label, s.token, s.denied = c.label, c.token, denied
+	s.take(lane)
+	return denied
+}
+
+// take records in a lane, from the beginning of the connection. The lock is held.
+func (s *session) take(lane Lane) {
+	s.lane = lane
+	for _, e := range s.held {
+		lane.Record(e)
+	}
+	s.held = nil
+}
+
+// settle sees to it that there is a lane also where no request came.
+func (s *session) settle() {
+	s.mu.Lock()
+	none := s.lane.Record == nil
+	s.mu.Unlock()
+	if none {
+		s.enter(cut{})
+	}
+}
