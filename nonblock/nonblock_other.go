@@ -11,6 +11,48 @@ func Read(fd uintptr, p []byte) (int, error) { return again(syscall.Read, fd, p)
 // Write is write(2) on fd. It may write less than p.
 func Write(fd uintptr, p []byte) (int, error) { return again(syscall.Write, fd, p) }
 
+// maxVectors is how many pieces Readv and Writev take.
+const maxVectors = 16
+
+// Readv is read(2) on fd into pieces, 16 at most, else EINVAL.
+func Readv(fd uintptr, ps ...[]byte) (int, error) {
+	size, ok := total(ps)
+	if !ok {
+		return 0, syscall.EINVAL
+	}
+	whole := make([]byte, size)
+	n, err := Read(fd, whole)
+	rest := whole[:n]
+	for _, p := range ps {
+		rest = rest[copy(p, rest):]
+	}
+	return n, err
+}
+
+// Writev is write(2) of pieces, 16 at most, else EINVAL, to fd.
+func Writev(fd uintptr, ps ...[]byte) (int, error) {
+	size, ok := total(ps)
+	if !ok {
+		return 0, syscall.EINVAL
+	}
+	whole := make([]byte, 0, size)
+	for _, p := range ps {
+		whole = append(whole, p...)
+	}
+	return Write(fd, whole)
+}
+
+// total returns the size of pieces, and whether they are not too many.
+func total(ps [][]byte) (size int, ok bool) {
+	n := 0
+	for _, p := range ps {
+		if size += len(p); len(p) > 0 {
+			n++
+		}
+	}
+	return size, n <= maxVectors
+}
+
 // again makes a system call until no signal interrupts it.
 func again(call func(int, []byte) (int, error), fd uintptr, p []byte) (int, error) {
 	for {

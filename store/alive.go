@@ -4,8 +4,6 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -50,21 +48,4 @@ func isRunning(path string, pid int, start int64) bool {
 	defer f.Close()
 	err = unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB)
 	return errors.Is(err, unix.EWOULDBLOCK)
-}
-
-// startTime returns when a process started, in clock ticks after boot
-// (proc_pid_stat(5) field 22), 0 if there is no such process. With the pid it
-// names a process for good.
-func startTime(pid int) int64 {
-	p, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
-		return 0
-	}
-	s := string(p)
-	fields := strings.Fields(s[strings.LastIndexByte(s, ')')+1:]) // the name may hold spaces
-	if len(fields) < 20 {
-		return 0
-	}
-	n, _ := strconv.ParseInt(fields[19], 10, 64)
-	return n
 }

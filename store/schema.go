@@ -1,10 +1,6 @@
 package store
 
-import (
-	"fmt"
-
-	"golang.org/x/sys/unix"
-)
+import "fmt"
 
 // applicationID marks a SQLite file as a session of trace ("trac").
 const applicationID = 0x74726163
@@ -105,33 +101,4 @@ func lay(d *db, path string, fill func() error) (why string, err error) {
 	}
 	// The read makes SQLite open the log: the file may lose its name soon.
 	return why, d.script(mode + "PRAGMA synchronous=NORMAL; PRAGMA journal_size_limit=8388608; PRAGMA wal_autocheckpoint=1000; SELECT id FROM session")
-}
-
-// networks are the file systems over which two hosts, and with some of them
-// two processes, share no memory (statfs(2)).
-var networks = map[int64]string{
-	unix.NFS_SUPER_MAGIC:  "nfs",
-	unix.SMB_SUPER_MAGIC:  "smb",
-	unix.CIFS_SUPER_MAGIC: "cifs",
-	unix.SMB2_SUPER_MAGIC: "smb2",
-	unix.AFS_SUPER_MAGIC:  "afs",
-	unix.CEPH_SUPER_MAGIC: "ceph",
-	unix.CODA_SUPER_MAGIC: "coda",
-	unix.V9FS_MAGIC:       "9p",
-}
-
-// statfs is unix.Statfs; tests replace it.
-var statfs = unix.Statfs
-
-// network returns the name of the network file system that path lies on, ""
-// if it is none.
-func network(path string) string {
-	var fs unix.Statfs_t
-	if statfs(path, &fs) != nil {
-		return ""
-	}
-	if name := networks[int64(fs.Type)&0xffffffff]; name != "" {
-		return "it is on " + name
-	}
-	return ""
 }

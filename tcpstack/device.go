@@ -157,9 +157,9 @@ func (d *Device) readLoop() {
 }
 
 // fatal reports whether a device that answered err is gone: closed by its
-// kernel, detached (EBADFD) or removed with its namespace.
+// kernel, detached or removed with its namespace.
 func fatal(err error) bool {
-	return errors.Is(err, unix.EBADF) || errors.Is(err, unix.EBADFD) ||
+	return errors.Is(err, unix.EBADF) || errors.Is(err, errDetached) ||
 		errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENXIO) || errors.Is(err, unix.EFAULT)
 }
 

@@ -31,7 +31,7 @@ func refusalOf(err error) refusal {
 	switch {
 	case err == nil, errors.Is(err, syscall.ECONNREFUSED):
 		return reset
-	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.EHOSTDOWN), errors.Is(err, syscall.ENONET):
+	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.EHOSTDOWN), errors.Is(err, errNoNetwork):
 		return hostUnreachable
 	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.ENETDOWN), errors.Is(err, syscall.EADDRNOTAVAIL),
 		errors.Is(err, syscall.EAFNOSUPPORT):

@@ -254,10 +254,10 @@ func (d *nearDevice) write(head, packet []byte) (err error) {
 }
 
 // fatal reports whether a device that answered err is gone: closed by its
-// kernel, detached (EBADFD) or removed with its namespace.
+// kernel, detached or removed with its namespace.
 func fatal(err error) bool {
 	return errors.Is(err, os.ErrClosed) ||
-		errors.Is(err, unix.EBADF) || errors.Is(err, unix.EBADFD) ||
+		errors.Is(err, unix.EBADF) || errors.Is(err, errDetached) ||
 		errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENXIO) || errors.Is(err, unix.EFAULT)
 }
 
