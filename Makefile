@@ -16,7 +16,10 @@ SOAKTIME    ?= 3m
 # plainly, and say so.
 RACE := $(shell command -v gcc >/dev/null 2>&1 && echo -race)
 
-.PHONY: build test demo bench microbench fuzz soak random lint cover install clean
+# Systems that `lint` builds trace for, beside the one that tests run on.
+SYSTEMS := darwin/arm64 darwin/amd64 linux/arm64
+
+.PHONY: $(SYSTEMS) build test demo bench microbench fuzz soak random lint cover install clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/trace ./cmd/trace
@@ -31,9 +34,13 @@ test: build lint
 	@set -x; { $(GO) test $(RACE) -short -json -timeout 15m $$($(GO) list ./... ahead/... | grep -Ev '/(flow|wire|redact|export|e2e)$$'); \
 	$(GO) test -json -timeout 20m $(PLAIN); } 2>&1 | bin/testreport
 
-lint:
+lint: $(SYSTEMS)
 	$(GO) vet ./... ahead/...
 	$(GO) run $(STATICCHECK) ./... ahead/...
+
+$(SYSTEMS):
+	GOOS=$(@D) GOARCH=$(@F) CGO_ENABLED=0 $(GO) build -o /dev/null ./cmd/trace
+	GOOS=$(@D) GOARCH=$(@F) CGO_ENABLED=0 $(GO) vet ./cmd/trace ./doctor ./store ./proxy
 
 demo: build
 	@$(GO) run ./cmd/demo bin/trace

@@ -16,15 +16,13 @@ import (
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
-
-	"trace/netns"
 )
 
 // version is set by the linker (see Makefile).
 var version = ""
 
 func main() {
-	netns.Init()
+	startRole()
 	os.Exit(speak(newRootCommand().Execute()))
 }
 

@@ -31,12 +31,13 @@ func newTerminal(w io.Writer, getenv func(string) string) *terminal {
 		return t
 	}
 	fd := int(f.Fd())
-	if _, err := unix.IoctlGetTermios(fd, unix.TCGETS); err != nil {
+	size, err := unix.IoctlGetWinsize(fd, unix.TIOCGWINSZ)
+	if err != nil {
 		return t
 	}
 	t.tty, t.width = true, defaultWidth
-	if ws, err := unix.IoctlGetWinsize(fd, unix.TIOCGWINSZ); err == nil && ws.Col > 0 {
-		t.width = int(ws.Col)
+	if size.Col > 0 {
+		t.width = int(size.Col)
 	}
 	if n, err := strconv.Atoi(getenv("COLUMNS")); err == nil && n > 0 {
 		t.width = n

@@ -1,0 +1,38 @@
+//go:build !linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"runtime"
+
+	"github.com/spf13/cobra"
+
+	"trace/doctor"
+)
+
+// What follows stands for what Linux alone has: namespaces. Everything else of
+// trace is the same on all systems.
+
+// errSystem is why there is no transparent capture here.
+var errSystem = errors.New("run --inspect on " + runtime.GOOS + ": " + doctor.NeedsLinux)
+
+func startRole() {}
+
+func (o *runOptions) runInspect() error {
+	return exitError{Code: exitTrace, Err: errSystem}
+}
+
+func systemCommands() []*cobra.Command { return nil }
+
+func examineMachine(ctx context.Context, link, _ string) *doctor.Report {
+	return doctor.Run(ctx, doctor.Options{Version: programVersion(), Link: link})
+}
+
+func namespaceStatus() machineStatus {
+	h := doctor.Host{}
+	return machineStatus{Mode: "unavailable", Version: programVersion(), Kernel: h.Kernel(), UID: os.Getuid(),
+		Rights: doctor.NeedsLinux, Limits: h.Limits(), Trust: h.TrustFiles()}
+}
