@@ -48,6 +48,9 @@ func AddMark(path, text string, at time.Time, r *redact.Redactor) (Mark, error) 
 		return m, err
 	}
 	defer d.close()
+	if err := refuseCopy(d, path); err != nil {
+		return m, err
+	}
 	err = d.immediate(func() error {
 		ended, err := d.number("SELECT ended IS NOT NULL FROM session")
 		if err == nil && ended != 0 {

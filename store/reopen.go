@@ -77,6 +77,9 @@ func identify(path string) (s flow.Session, version int64, err error) {
 	}
 	defer r.Close()
 	err = r.with(func(d *db) error {
+		if err := refuseCopy(d, path); err != nil {
+			return err
+		}
 		version, err = d.number("PRAGMA user_version")
 		return err
 	})

@@ -115,7 +115,7 @@ func files(dir string) ([]string, error) {
 		}
 		paths = append(paths, filepath.Join(dir, e.Name()))
 	}
-	return paths, nil
+	return withoutCopies(paths), nil
 }
 
 // inspect reads the session's own facts from a file.

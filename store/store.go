@@ -58,6 +58,11 @@
 // flows are deleted from a session that is over, and with them the chunks that
 // only they had (clear.go).
 //
+// A session can be made again elsewhere while it is being written: a Feed
+// (feed.go) reads the rows that bursts wrote, as a follower does, and a Copy
+// (copy.go) writes them into a file of its own and remembers in the same
+// transaction how far it is. What passed the gate once does not pass it again.
+//
 // Search (search.go) goes through the recipes of bodies and looks at each chunk
 // once, together with what stands before and behind it: the same neighbours have
 // the same matches, in whichever body.
