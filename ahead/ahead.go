@@ -38,6 +38,9 @@ func init() {
 		os.Exit(runInit(fd))
 	case HelperName:
 		os.Exit(runHelper(fd))
+	case EnterName:
+		runtime.LockOSThread()
+		os.Exit(runEnter(fd))
 	}
 }
 

@@ -143,6 +143,13 @@ func (m *Command) fields(c *coder) {
 	number(c, &m.Ignored)
 }
 
+func (e *Entry) fields(c *coder) {
+	c.flag(&e.UserNS)
+	text(c, &e.Dir)
+	number(c, &e.Dev)
+	number(c, &e.Ino)
+}
+
 func (r *Report) fields(c *coder) {
 	text(c, &r.Step)
 	number(c, &r.Took)

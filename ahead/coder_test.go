@@ -17,6 +17,7 @@ func messages() []Message {
 	return []Message{
 		&Setup{true, Veth, 65456, Checksum | TSO, 1 << 16, p4, p6, []Prefix{p6, p4}, [][2]string{{"net/x", "1 2"}}, []Prefix{p4}},
 		&Command{[]byte("sh"), [][]byte{[]byte("sh"), []byte("\xff\n")}, [][]byte{[]byte("A=b")}, []byte("/tmp"), 1 << 63},
+		&Entry{true, []byte("/tmp"), 1 << 63, 7},
 		&Report{"lo", 5, &fault, []Note{{"ipv6", "::1", fault}}, 77, &Ready{Device{Kind: TUN, Name: "trace0", MTU: 9, Offload: 1,
 			ChildMAC: [6]byte{1, 2, 3, 4, 5, 6}, MAC: [6]byte{6}}, []int{0, 2}, 2, 1, 4026531840, 1 << 40}},
 		&Request{9, OpDial, true, []byte{127, 0, 0, 1}, 65535},
@@ -51,7 +52,7 @@ func FuzzDecode(f *testing.F) {
 		f.Add(Encode(m))
 	}
 	f.Fuzz(func(t *testing.T, p []byte) {
-		for _, m := range []Message{&Setup{}, &Command{}, &Report{}, &Request{}, &Reply{}, &Covers{}} {
+		for _, m := range []Message{&Setup{}, &Command{}, &Entry{}, &Report{}, &Request{}, &Reply{}, &Covers{}} {
 			if decode(p, m) == nil && len(Encode(m)) != len(p) {
 				t.Errorf("%T: %d bytes became %d", m, len(p), len(Encode(m)))
 			}

@@ -60,3 +60,6 @@ const (
 	TSO = TSO4 | TSO6 | ECN // whatever TCP can leave undone
 	USO = USO4 | USO6       // whatever UDP can; Linux 6.2 and later
 )
+
+// NearName is what the interface of a namespace is called.
+const NearName = nearName

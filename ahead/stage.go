@@ -15,9 +15,10 @@ import (
 // start one: argv[0], this variable, and a descriptor of the right kind.
 const (
 	stageVar = "_TRACE_NETNS_FD"
-	// InitName and HelperName are argv[0] of the stages.
+	// InitName, HelperName and EnterName are argv[0] of the stages.
 	InitName   = "trace-init"
 	HelperName = "trace-helper"
+	EnterName  = "trace-enter"
 	// SelfExe is this program's file.
 	SelfExe = "/proc/self/exe"
 )
@@ -29,7 +30,12 @@ var IgnoredAtStart uint64
 
 func stageSocket() (int, bool) {
 	v, ok := os.LookupEnv(stageVar)
-	if !ok || len(os.Args) != 1 || (os.Args[0] != InitName && os.Args[0] != HelperName) {
+	if !ok || len(os.Args) != 1 {
+		return 0, false
+	}
+	switch os.Args[0] {
+	case InitName, HelperName, EnterName:
+	default:
 		return 0, false
 	}
 	fd, err := strconv.Atoi(v)

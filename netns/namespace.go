@@ -132,6 +132,15 @@ func (n *Namespace) Go() error {
 	if err := n.awaitHelper(); err != nil {
 		return err
 	}
+	if err := n.execute(); err != nil {
+		return err
+	}
+	n.helper.started()
+	return nil
+}
+
+// execute has the process become the command.
+func (n *Namespace) execute() error {
 	n.control.SetDeadline(time.Now().Add(execPatience))
 	var p ahead.Payload
 	c := ahead.Command{Path: []byte(n.config.Path), Args: toBytes(n.config.Args), Env: toBytes(n.config.Env), Dir: []byte(n.config.Dir), Ignored: ahead.IgnoredAtStart}
@@ -151,7 +160,6 @@ func (n *Namespace) Go() error {
 	n.mu.Lock()
 	n.started = true
 	n.mu.Unlock()
-	n.helper.started()
 	return nil
 }
 

@@ -36,6 +36,13 @@
 // Descriptors. What the parent inherited from its own parent (no close-on-exec) reaches the target under the same
 // number; nothing of ours does. Init gets its socket above the highest inherited number.
 //
+// Guests. Another process can start further commands in the namespaces (OpenPlace, Place.Enter). It reaches them over /proc, by the
+// helper. What goes in is forked without an execve, since only a process of one thread may enter a user namespace; it enters user,
+// network and mount namespace in this order, since the first gives the right to the others, takes the root directory there, and
+// executes this binary. That is a fourth stage, *enter*, which becomes the command as init does. It is the child of the process that
+// asked for it, so its terminal, job control and status are as native as the first command's. Nobody tells the namespace of it: it is
+// known by being there.
+//
 // # Messages
 //
 // Parent and init speak over one SOCK_SEQPACKET pair, parent and helper over another that init makes. Every message is one
@@ -51,6 +58,12 @@
 //	init → parent    report               only if the execve failed; success is the end of the stream
 //	parent → helper  request              fds: none; until go, init answers what the helper has not taken
 //	helper → parent  reply                same ID; fds: one if it succeeded
+//
+// Enter is told by its own parent, over one pair:
+//
+//	parent → enter   entry                where to be, and whether there are rights to give up
+//	enter → parent   report               it is there
+//	parent → enter   memory file: command what to execute; then as with init
 //
 // The target can kill, stop and starve the helper, not speak for it (its socket is in no process of the target). All the
 // same the parent checks the length and the number of descriptors of each message, waits for no answer longer than

@@ -12,6 +12,7 @@ import (
 // procStat holds the fields of /proc/PID/stat that matter here.
 type procStat struct {
 	state     byte
+	parent    int
 	pgrp, tty int
 	start     uint64 // clock ticks since boot: with the pid a name for the process
 }
@@ -27,6 +28,7 @@ func readStat(pid int) (s procStat, err error) {
 		return s, os.ErrInvalid
 	}
 	s.state = f[0][0]
+	s.parent, _ = strconv.Atoi(string(f[1]))
 	s.pgrp, _ = strconv.Atoi(string(f[2]))
 	s.tty, _ = strconv.Atoi(string(f[4]))
 	s.start, _ = strconv.ParseUint(string(f[19]), 10, 64)

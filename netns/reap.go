@@ -65,20 +65,42 @@ func (r *reaper) foreign(pid int, kind string, home uint64) bool {
 	return ns != 0 && ns != home
 }
 
-// Members lists the living processes of the namespace: the command, what it started, and what was left behind by either. The
-// helper is not one. Processes that moved on into namespaces of their own count; an orphan among these is taken for this namespace's,
+// Members lists the living processes of the namespace: the command, what came there by itself (Place.Enter), what they started, and
+// what was left behind by any. The helper is not one. Processes that moved on into namespaces of their own count; an orphan among these is taken for this namespace's,
 // so a process that carries several cannot tell theirs apart.
-func (n *Namespace) Members() (pids []int) {
+func (n *Namespace) Members() []int {
+	return n.living(append(n.descendants(), n.entered()...))
+}
+
+// descendants lists this process's children who are in namespaces of their own.
+func (n *Namespace) descendants() (queue []int) {
 	home := nsInode("self", "net")
 	self := os.Getpid()
-	queue := []int{}
 	for _, pid := range children(self, self) {
 		ns := nsInode(strconv.Itoa(pid), "net")
 		if pid == n.pid || ns != 0 && ns != home {
 			queue = append(queue, pid)
 		}
 	}
-	queue = append(queue, n.pid) // a child of its keeper's thread
+	return append(queue, n.pid) // a child of its keeper's thread
+}
+
+// entered lists the processes in the network namespace, whose children ever they are, as far as they may be looked at.
+func (n *Namespace) entered() (pids []int) {
+	for _, pid := range processes() {
+		if n.holds(pid) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+func (n *Namespace) holds(pid int) bool {
+	return n.netNS != 0 && nsInode(strconv.Itoa(pid), "net") == n.netNS
+}
+
+// living lists the processes of queue, and what descends from them, that have not ended.
+func (n *Namespace) living(queue []int) (pids []int) {
 	seen := map[int]bool{n.helperPID: true}
 	departedMu.Lock()
 	for _, pid := range departed {

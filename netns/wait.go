@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"slices"
 	"time"
 
 	"ahead"
@@ -91,10 +92,18 @@ func (n *Namespace) WaitAll(ctx context.Context) error {
 	r := newReaper()
 	tick := time.NewTicker(membersPoll)
 	defer tick.Stop()
+	var guests []int
 	for {
 		r.collect()
-		if len(n.Members()) == 0 {
-			return nil
+		if len(n.living(n.descendants())) == 0 {
+			// All processes are asked only when those that one of them knows of have ended.
+			guests = slices.DeleteFunc(guests, func(pid int) bool { return !n.holds(pid) })
+			if len(guests) == 0 {
+				guests = n.Members()
+			}
+			if len(guests) == 0 {
+				return nil
+			}
 		}
 		select {
 		case <-tick.C:

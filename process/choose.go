@@ -16,18 +16,31 @@ const depthLimit = 256
 const kcmpVM = 1
 
 // parents lists the ancestors of a process, nearest first, up to the child. Those of an orphan end
-// below this process.
+// below this process, and those of a program that entered the namespace from outside within it.
 func (v *view) parents(pid int) (pids []int) {
 	self := os.Getpid()
 	for pid != v.root && len(pids) < depthLimit {
 		s, err := readStat(unix.AT_FDCWD, procPath(pid)+"/stat", v.buf)
-		if err != nil || s.parent <= 1 || s.parent == self {
-			break
+		if err == nil && s.parent == self {
+			return pids
+		}
+		if err != nil || s.parent <= 1 {
+			return v.within(pids)
 		}
 		pid = s.parent
 		pids = append(pids, pid)
 	}
 	return pids
+}
+
+// within cuts off the ancestors that are outside of the namespace.
+func (v *view) within(pids []int) []int {
+	for n := len(pids); n > 0; n-- {
+		if v.inside(pids[n-1]) {
+			return pids[:n]
+		}
+	}
+	return nil
 }
 
 // deepest chooses among the processes that hold the socket under the same number as h does. Only a process

@@ -142,14 +142,28 @@ func (v *view) remember(inode uint64, h holder) {
 }
 
 // walk lists the processes that descend from the child or were inherited by this process, parents
-// first.
+// first, and those that entered the namespace from outside.
 func (v *view) walk() {
 	self := os.Getpid()
 	v.tree = append(v.tree[:0], v.root)
 	v.tree = children(self, self, v.tree, v.buf) // orphans come to the first thread
 	done := map[int]bool{v.helper: true}
+	v.descend(0, done)
+	n := len(v.tree)
+	v.tree = v.entered(v.tree, done)
+	v.descend(n, done)
+	done = map[int]bool{v.helper: true, 0: true}
+	v.tree = slices.DeleteFunc(v.tree, func(pid int) bool {
+		dup := done[pid]
+		done[pid] = true
+		return dup
+	})
+}
+
+// descend appends what descends from the processes of the tree from the nth on.
+func (v *view) descend(n int, done map[int]bool) {
 	var tids []int
-	for i := 0; i < len(v.tree) && i < treeLimit; i++ {
+	for i := n; i < len(v.tree) && i < treeLimit; i++ {
 		pid := v.tree[i]
 		if done[pid] {
 			continue
@@ -160,10 +174,20 @@ func (v *view) walk() {
 			v.tree = children(pid, tid, v.tree, v.buf)
 		}
 	}
-	done = map[int]bool{v.helper: true, 0: true}
-	v.tree = slices.DeleteFunc(v.tree, func(pid int) bool {
-		dup := done[pid]
-		done[pid] = true
-		return dup
+}
+
+// entered appends the other processes in the namespace, as far as they may be looked at: their parents are anybody.
+func (v *view) entered(pids []int, done map[int]bool) []int {
+	dir, err := unix.Open("/proc", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return pids
+	}
+	defer unix.Close(dir)
+	numbers(dir, v.list, func(pid int) bool {
+		if !done[pid] && v.inside(pid) {
+			pids = append(pids, pid)
+		}
+		return len(pids) < treeLimit
 	})
+	return pids
 }

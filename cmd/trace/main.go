@@ -40,7 +40,7 @@ func newRootCommand() *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w (see '%s --help')", err, cmd.CommandPath())}
 	})
-	root.AddCommand(newRunCommand(), newFlowsCommand(), newSessionsCommand(), newImportCommand(), newMarkCommand(), newConfigCommand(), newNamespaceCommand(), newCACommand(), &cobra.Command{
+	root.AddCommand(newRunCommand(), newExecCommand(), newFlowsCommand(), newSessionsCommand(), newImportCommand(), newMarkCommand(), newConfigCommand(), newNamespaceCommand(), newCACommand(), &cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 		Run: func(cmd *cobra.Command, _ []string) { fmt.Fprintf(cmd.OutOrStdout(), "trace %s\n", programVersion()) },
 	})

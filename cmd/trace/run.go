@@ -233,5 +233,9 @@ func hintFor(err error) string {
 	if errors.As(err, &keys) {
 		return keys.hint
 	}
+	var own interface{ Hint() string }
+	if errors.As(err, &own) {
+		return own.Hint()
+	}
 	return doctor.Host{}.Explain(err)
 }
