@@ -1,6 +1,7 @@
 package mitm
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -9,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/hex"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"math/big"
 	"sync"
@@ -27,8 +29,8 @@ const (
 // maxLeaves bounds the cache of leaves.
 const maxLeaves = 4096
 
-// Authority is the certification authority of one run. Its key is in memory
-// only. It is safe for concurrent use.
+// Authority is a certification authority: that of one run, whose key is in
+// memory only, or a lasting one. It is safe for concurrent use.
 type Authority struct {
 	root   *issuer
 	raw    []byte
@@ -47,20 +49,58 @@ type Authority struct {
 // issuer signs certificates.
 type issuer struct {
 	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
+	key  crypto.Signer
 }
 
 // NewAuthority makes an authority with a key and a name of its own.
 func NewAuthority(now time.Time) (*Authority, error) {
-	root, err := newIssuer("trace run CA", now)
+	root, err := newIssuer("trace run CA", caLifetime, now)
 	if err != nil {
 		return nil, fmt.Errorf("make authority: %w", err)
 	}
+	return newAuthority(root)
+}
+
+func newAuthority(root *issuer) (*Authority, error) {
 	ec, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("make leaf key: %w", err)
 	}
 	return &Authority{root: root, raw: root.cert.Raw, ec: ec, leaves: make(map[leafID]*leaf)}, nil
+}
+
+// NewRoot makes the certificate of an authority and the key that signs for it,
+// for a caller who keeps them. The certificate's common name is name and
+// a hash of the key.
+func NewRoot(name string, lifetime time.Duration, now time.Time) (*x509.Certificate, crypto.Signer, error) {
+	root, err := newIssuer(name, lifetime, now)
+	if err != nil {
+		return nil, nil, fmt.Errorf("make authority: %w", err)
+	}
+	return root.cert, root.key, nil
+}
+
+// AuthorityFrom returns the authority of a certificate and its key that were
+// kept. It refuses what clients would not accept at the time now.
+func AuthorityFrom(cert *x509.Certificate, key crypto.Signer, now time.Time) (*Authority, error) {
+	pub, ok := cert.PublicKey.(interface{ Equal(crypto.PublicKey) bool })
+	var cause error
+	switch {
+	case !ok || !pub.Equal(key.Public()):
+		cause = errors.New("its key is another one")
+	case !cert.BasicConstraintsValid || !cert.IsCA:
+		cause = errors.New("it is not of a certification authority")
+	case cert.KeyUsage != 0 && cert.KeyUsage&x509.KeyUsageCertSign == 0:
+		cause = errors.New("it may not sign certificates")
+	case now.Before(cert.NotBefore):
+		cause = fmt.Errorf("it is valid from %s only", cert.NotBefore.UTC().Format(time.DateTime))
+	case now.After(cert.NotAfter):
+		cause = fmt.Errorf("it has expired at %s", cert.NotAfter.UTC().Format(time.DateTime))
+	}
+	if cause != nil {
+		return nil, fmt.Errorf("use authority %q: %w", cert.Subject, cause)
+	}
+	return newAuthority(&issuer{cert, key})
 }
 
 // Certificate returns the authority's own certificate in DER.
@@ -73,7 +113,7 @@ func (a *Authority) PEM() []byte {
 
 // newIssuer makes a self-signed authority. Its name ends with a hash of its
 // key: some clients drop certificates that carry the name of another.
-func newIssuer(name string, now time.Time) (*issuer, error) {
+func newIssuer(name string, lifetime time.Duration, now time.Time) (*issuer, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
@@ -90,7 +130,7 @@ func newIssuer(name string, now time.Time) (*issuer, error) {
 		SerialNumber:          serial,
 		Subject:               pkix.Name{Organization: []string{"trace"}, CommonName: name + " " + hex.EncodeToString(id[:8])},
 		NotBefore:             now.Add(-backdated).Truncate(time.Second),
-		NotAfter:              now.Add(caLifetime).Truncate(time.Second),
+		NotAfter:              now.Add(lifetime).Truncate(time.Second),
 		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 		BasicConstraintsValid: true,
 		IsCA:                  true,
@@ -114,7 +154,7 @@ func (a *Authority) issuer(unknown bool, now time.Time) (*issuer, error) {
 		return a.root, nil
 	}
 	n := &a.nobody
-	n.Do(func() { n.issuer, n.err = newIssuer("trace stand-in for an unknown issuer", now) })
+	n.Do(func() { n.issuer, n.err = newIssuer("trace stand-in for an unknown issuer", caLifetime, now) })
 	return n.issuer, n.err
 }
 

@@ -204,11 +204,11 @@ type authority struct {
 
 func newTestCA(t testing.TB, name string) *authority {
 	t.Helper()
-	i, err := newIssuer(name, time.Now())
+	i, err := newIssuer(name, caLifetime, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &authority{i.cert, i.key}
+	return &authority{i.cert, i.key.(*ecdsa.PrivateKey)}
 }
 
 func (a *authority) pool() *x509.CertPool {
