@@ -159,3 +159,21 @@ func (b *builder) addToPKCS12(data []byte) ([]byte, error) {
 	}
 	return out, nil
 }
+
+// Keystores returns the keystores of Java that are on this machine, symbolic
+// links resolved: those of the distribution and those of single JDKs. env is
+// where a JDK and the home directory may be named.
+func Keystores(env []string) []string {
+	b := &builder{Options: Options{Env: env}}
+	var found []string
+	for _, name := range b.javaPaths() {
+		real, err := b.root.resolve(name)
+		if err != nil || slices.Contains(found, real) {
+			continue
+		}
+		if fi, err := os.Stat(real); err == nil && fi.Mode().IsRegular() {
+			found = append(found, real)
+		}
+	}
+	return found
+}
