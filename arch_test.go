@@ -34,6 +34,7 @@ var mayImport = map[string][]string{
 	"pcap":           {},
 	"dns":            {},
 	"trust":          {},
+	"anchor":         {"mitm"},
 	"egress":         {},
 	"process":        {"flow"},
 	"mirror":         {},
@@ -66,6 +67,7 @@ var only = map[string][]string{
 	"github.com/spf13/cobra":     {"cmd/trace"},
 	"modernc.org/sqlite":         {"store"},
 	"ahead":                      {"netns"},
+	"filippo.io/age":             {"anchor"},
 }
 
 // tunTypes is the one exception: the interface where link and stack meet.

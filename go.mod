@@ -4,6 +4,7 @@ go 1.26.3
 
 require (
 	ahead v0.0.0 // ours: a module for the sake of its path, see ahead/ahead.go
+	filippo.io/age v1.3.2 // the key of a lasting authority under a passphrase
 	github.com/andybalholm/brotli v1.2.8
 	github.com/itchyny/gojq v0.12.20
 	github.com/klauspost/compress v1.20.3
@@ -25,9 +26,13 @@ require (
 	software.sslmate.com/src/go-pkcs12 v0.7.4
 )
 
-require github.com/spf13/pflag v1.0.9
+require (
+	github.com/spf13/pflag v1.0.9
+	golang.org/x/term v0.47.0 // asks for a passphrase without showing it
+)
 
 require (
+	filippo.io/hpke v0.4.0 // indirect
 	github.com/dustin/go-humanize v1.1.0 // indirect
 	github.com/google/btree v1.1.2 // indirect
 	github.com/google/uuid v1.6.0 // indirect

@@ -15,9 +15,9 @@ import (
 )
 
 func newCACommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "ca", Short: "Make other programs accept the authority of this run",
+	cmd := &cobra.Command{Use: "ca", Short: "Keep an authority that clients trust for good, or make a browser accept that of this run",
 		Args: checked(cobra.NoArgs), RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
-	cmd.AddCommand(&cobra.Command{
+	cmd.AddCommand(newCAShowCommand(), newCAExportCommand(), newCAInstallCommand(), newCAUninstallCommand(), newCARotateCommand(), newCAPassphraseCommand(), &cobra.Command{
 		Use:   "nss DIR",
 		Short: "Add this run's authority to the NSS database in DIR (Chromium, Firefox)",
 		Long: `Add this run's authority to the NSS database in DIR, and touch nothing else.
