@@ -235,7 +235,7 @@ func (t *clearTLS) finish() {
 	if t.hello != nil {
 		sni = t.hello.sni
 	}
-	v := t.c.p.verdicts.verify(chain, t.c.nameFor(sni), t.c.p.trusted(), t.c.p.now())
+	v := t.c.p.verdicts.verify(chain, t.c.nameFor(sni), t.c.p.Trusted(), t.c.p.now())
 	t.c.change(func(f *flow.Conn) { f.Upstream.Verdict = v.text() })
 }
 

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -31,10 +33,12 @@ const (
 // conn is one connection while Serve carries it. Its steps run in the
 // goroutine of Serve.
 type conn struct {
-	p      *Proxy
-	in     Incoming
-	name   string // what the destination was looked up as, or lent for
-	addr   string // what is dialled
+	p    *Proxy
+	in   Incoming
+	name string // what the destination was looked up as, or lent for
+	addr string // what is dialled
+
+	byName bool // the name was asked for: Dst has no address until it was dialled
 	child  net.Conn
 	server net.Conn
 	peek   *peek
@@ -64,7 +68,13 @@ func (p *Proxy) newConn(in Incoming) *conn {
 	c := &conn{p: p, in: in}
 	dst := in.Dst()
 	name, lent := p.name(dst.Addr().Unmap())
-	c.name, c.addr = name, p.target(dst, name, lent)
+	c.addr = p.target(dst, name, lent)
+	if n, ok := in.(Named); ok && n.Host() != "" {
+		name = strings.ToLower(strings.TrimSuffix(n.Host(), "."))
+		c.addr = redirect(p.ConnectTo, n.Host(), dst.Port(), name)
+		c.byName = true
+	}
+	c.name = name
 	c.facts = flow.Conn{
 		ID: p.nextID(), Source: p.source(), Src: in.Src(), Dst: dst, Host: name,
 		Started: p.now(), Transport: "tcp",
@@ -94,6 +104,9 @@ func (c *conn) serve(ctx context.Context) (within *conn) {
 			return nil
 		}
 		c.peek = newPeek(c.child, c.server)
+		if n, ok := c.in.(Named); ok {
+			c.peek.begin(flow.Client, n.Early(), c.p.now())
+		}
 	}
 	defer func() {
 		if within == nil {
@@ -110,7 +123,7 @@ func (c *conn) serve(ctx context.Context) (within *conn) {
 		return nil
 	}
 	if client, _ := c.peek.seen(flow.Client); s.is == isHTTP1 && isConnect(client) && c.p.Authority != nil {
-		if reason := c.p.skips(c.target()); reason != ReasonBypass {
+		if reason := c.p.Skips(c.target()); reason != ReasonBypass {
 			return c.followConnect(ctx, reason)
 		}
 	}
@@ -131,6 +144,9 @@ func (c *conn) connect(ctx context.Context) bool {
 	c.change(func(f *flow.Conn) {
 		f.Process = process
 		f.DNS, f.Connect = times.spans()
+		if at := times.joinedAt(c.name); c.byName && err == nil && at.IsValid() {
+			f.Dst = netip.AddrPortFrom(at, f.Dst.Port())
+		}
 	})
 	if err != nil {
 		if ctx.Err() != nil {
@@ -166,14 +182,18 @@ func (c *conn) reachServer(ctx context.Context) (net.Conn, error) {
 func (c *conn) findProcess(found chan<- *flow.Process) {
 	var p *flow.Process
 	if c.p.Process != nil {
-		p = c.p.Process(c.in.Src(), c.in.Dst())
+		dst := c.in.Dst()
+		if n, ok := c.in.(Named); ok {
+			dst = n.Local()
+		}
+		p = c.p.Process(c.in.Src(), dst)
 	}
 	found <- p
 }
 
 // servePlain carries what is not TLS.
 func (c *conn) servePlain(s sniffed) {
-	reason := c.p.skips(c.target())
+	reason := c.p.Skips(c.target())
 	protocol := s.is.name()
 	if protocol == "" {
 		client, _ := c.peek.seen(flow.Client)

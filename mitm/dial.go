@@ -128,6 +128,38 @@ type dialTimes struct {
 	mu              sync.Mutex // guards what follows
 	lookup, found   time.Time
 	connect, joined time.Time
+	asked           string     // the name that was looked up
+	addr            netip.Addr // that was connected to last
+}
+
+// lookingUp notes the start of a look-up.
+func (t *dialTimes) lookingUp(i httptrace.DNSStartInfo) {
+	t.note(&t.lookup, true)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.asked = i.Host
+}
+
+// connected notes the address that a connect led to.
+func (t *dialTimes) connected(_, addr string, err error) {
+	at, perr := netip.ParseAddrPort(addr)
+	if err != nil || perr != nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.addr = at.Addr()
+}
+
+// joinedAt returns the address of a name that the dial led to, the zero Addr
+// if it led to that of another: a proxy's, say.
+func (t *dialTimes) joinedAt(name string) netip.Addr {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !strings.EqualFold(strings.TrimSuffix(t.asked, "."), name) {
+		return netip.Addr{}
+	}
+	return t.addr.Unmap()
 }
 
 func (t *dialTimes) note(at *time.Time, first bool) {
@@ -157,9 +189,10 @@ func (t *dialTimes) spans() (dns, connect time.Duration) {
 func (p *Proxy) dial(ctx context.Context, addr string) (net.Conn, *dialTimes, error) {
 	t := &dialTimes{now: p.now, began: p.now()}
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		DNSStart:     func(httptrace.DNSStartInfo) { t.note(&t.lookup, true) },
+		DNSStart:     t.lookingUp,
 		DNSDone:      func(httptrace.DNSDoneInfo) { t.note(&t.found, false) },
 		ConnectStart: func(string, string) { t.note(&t.connect, true) },
+		ConnectDone:  t.connected,
 	})
 	conn, err := p.dialer()(ctx, "tcp", addr)
 	t.note(&t.joined, false)

@@ -16,8 +16,8 @@ func anyMatches(globs []string, name string) bool {
 	return false
 }
 
-// skips returns why a name is not to be decrypted, "" if it is.
-func (p *Proxy) skips(name string) string {
+// Skips returns why a name is not to be decrypted, "" if it is.
+func (p *Proxy) Skips(name string) string {
 	switch {
 	case anyMatches(p.Bypass, name):
 		return ReasonBypass

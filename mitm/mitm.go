@@ -50,6 +50,10 @@
 // found out by its alert, or by its silence; see refusals. Connections of the same name,
 // ClientHello and program then pass undecrypted for a minute, visibly.
 //
+// A connection that was asked for by name (Named), of us as a proxy, has no
+// address until the name was dialled: that which answered stands in the record then,
+// unless a proxy of the host or a rule of ConnectTo took the connection elsewhere.
+//
 // A child that was told to use a proxy sends a CONNECT. It is carried as it is, with
 // what the proxy answers, until there is a tunnel; then the connection has ended
 // for the record, and another begins at peek, on the same sockets, by the name
@@ -101,6 +105,20 @@ type Incoming interface {
 	Refuse(err error)
 }
 
+// Named is an Incoming that was asked for by a name, as by a proxy's clients: it is
+// the name that is dialled, and that rules choose by. Dst has the port, and
+// an address that stands for none (0.0.0.0).
+type Named interface {
+	Incoming
+	// Host returns the name, "" if the connection was asked for by address.
+	Host() string
+	// Local returns the address of ours that the child's end is connected to.
+	Local() netip.AddrPort
+	// Early returns what the child has sent already; it is called after
+	// Accept, and the slice is the caller's.
+	Early() []byte
+}
+
 // Tap sees what passes on one connection. Its methods are called one at a
 // time.
 type Tap interface {
@@ -129,7 +147,7 @@ type Proxy struct {
 	Name func(netip.Addr) (name string, lent bool)
 
 	// Process finds the program behind a connection; nil if not known. It is
-	// called before the connection is accepted.
+	// called before the connection is accepted. Of a Named one dst is Local.
 	Process func(src, dst netip.AddrPort) *flow.Process
 
 	// Record takes the events of connections: ConnOpen, ConnUpdate, ConnEnd
@@ -235,6 +253,11 @@ func (p *Proxy) name(a netip.Addr) (name string, lent bool) {
 	return p.Name(a)
 }
 
+// DialTo connects to a host and port, where ConnectTo says that it is.
+func (p *Proxy) DialTo(ctx context.Context, network, host string, port uint16) (net.Conn, error) {
+	return p.dialer()(ctx, network, Redirect(p.ConnectTo, host, port))
+}
+
 func (p *Proxy) dialer() func(ctx context.Context, network, addr string) (net.Conn, error) {
 	if p.Dial != nil {
 		return p.Dial
@@ -242,8 +265,8 @@ func (p *Proxy) dialer() func(ctx context.Context, network, addr string) (net.Co
 	return new(net.Dialer).DialContext
 }
 
-// trusted returns the roots to verify servers with.
-func (p *Proxy) trusted() *x509.CertPool {
+// Trusted returns the roots to verify servers with.
+func (p *Proxy) Trusted() *x509.CertPool {
 	if p.Roots != nil {
 		return p.Roots
 	}

@@ -50,6 +50,14 @@ func newPeek(child, server net.Conn) *peek {
 	return p
 }
 
+// begin gives a side what was read of it before. No reader has started yet.
+func (p *peek) begin(side flow.Side, said []byte, at time.Time) {
+	if len(said) > 0 {
+		h := &p.sides[side]
+		h.buf, h.at = said, at
+	}
+}
+
 // start starts the reader of a side. gone is called when a read fails, not when
 // it is stopped. A side that is known to have ended is not read again.
 func (p *peek) start(side flow.Side, gone func()) {

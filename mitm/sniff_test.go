@@ -176,11 +176,11 @@ func TestRules(t *testing.T) {
 		"a.b.example.COM.": "", "10.1.2.3": "", "example.com": ReasonNotSelected,
 		"secret.example.com": ReasonBypass, "2001:db8::1": ReasonNotSelected,
 	} {
-		if got := p.skips(name); got != want {
+		if got := p.Skips(name); got != want {
 			t.Errorf("%s: %q, want %q", name, got, want)
 		}
 	}
-	if p = new(Proxy); p.skips("x") != "" || p.source() != flow.SourceNamespace {
+	if p = new(Proxy); p.Skips("x") != "" || p.source() != flow.SourceNamespace {
 		t.Error("the zero value has rules")
 	}
 }

@@ -56,7 +56,7 @@ func (c *conn) serveTLS(ctx context.Context, s sniffed) {
 // undecrypted returns why the connection is carried as it is from the start,
 // "" if it is not.
 func (c *conn) undecrypted() (reason string, e *flow.Error) {
-	if reason := c.p.skips(c.target()); reason != "" {
+	if reason := c.p.Skips(c.target()); reason != "" {
 		return reason, nil
 	}
 	if _, left := c.peek.seen(flow.Client); c.p.Authority == nil || left != nil {
@@ -124,7 +124,7 @@ func (c *conn) shakeServer(ctx context.Context) (*upstream, error) {
 func (c *conn) inspect(up *upstream, s tls.ConnectionState) {
 	chain := s.PeerCertificates
 	up.leaf = chain[0]
-	up.verdict = c.p.verdicts.verify(chain, c.nameFor(c.hello.sni), c.p.trusted(), c.p.now())
+	up.verdict = c.p.verdicts.verify(chain, c.nameFor(c.hello.sni), c.p.Trusted(), c.p.now())
 	c.change(func(f *flow.Conn) {
 		f.Upstream = flow.TLS{SNI: c.hello.sni, Offered: c.hello.alpn, Verdict: up.verdict.text()}
 		for _, cert := range chain {
