@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -22,10 +23,10 @@ func isReset(err error) bool {
 // codeNoRoute is the code of a request whose path no route names.
 const codeNoRoute = "no_route"
 
-func (p *Reverse) noRoute(target string) *flow.Error {
+func (p *Reverse) noRoute(target string) *refusal {
 	path, _, _ := strings.Cut(target, "?")
-	return &flow.Error{Where: flow.AtClient, Code: codeNoRoute, Message: fmt.Sprintf("no route for %.200q", path),
-		Hint: "paths begin with one of " + p.Routes.String() + "; --map PREFIX=URL adds another"}
+	return &refusal{http.StatusNotFound, &flow.Error{Where: flow.AtClient, Code: codeNoRoute, Message: fmt.Sprintf("no route for %.200q", path),
+		Hint: "paths begin with one of " + p.Routes.String() + "; --map PREFIX=URL adds another"}}
 }
 
 // upstreamError says why a server cannot be reached.
@@ -54,15 +55,59 @@ func upstreamError(to destination, err error) *flow.Error {
 		e.Code = flow.CodeRefused
 	case isReset(err):
 		e.Code = flow.CodeReset
-	case errors.Is(err, syscall.ETIMEDOUT), errors.Is(err, os.ErrDeadlineExceeded):
+	case isTimeout(err):
 		e.Code = flow.CodeTimeout
 	}
 	return e
 }
 
-// localAnswer is an answer of ours.
-func localAnswer(status int, text string) []byte {
+// statusFor is how a client is told that its server cannot be reached.
+func statusFor(err error) int {
+	switch {
+	case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):
+		return http.StatusForbidden
+	case isTimeout(err):
+		return http.StatusGatewayTimeout
+	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
+		return http.StatusServiceUnavailable
+	}
+	return http.StatusBadGateway
+}
+
+func isTimeout(err error) bool {
+	return errors.Is(err, syscall.ETIMEDOUT) || errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded)
+}
+
+// proxyStatus is a field that tells programs the same (RFC 9209).
+func proxyStatus(err error) string {
+	var dns *net.DNSError
+	var verify *tls.CertificateVerificationError
+	why := "destination_unavailable"
+	switch {
+	case errors.As(err, &dns):
+		why = "dns_error"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		why = "connection_refused"
+	case isReset(err):
+		why = "connection_terminated"
+	case isTimeout(err):
+		why = "connection_timeout"
+	case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):
+		why = "destination_ip_prohibited"
+	case errors.Is(err, syscall.ENETUNREACH):
+		why = "destination_ip_unroutable"
+	case errors.As(err, &verify):
+		why = "tls_certificate_error"
+	}
+	return "Proxy-Status: trace; error=" + why
+}
+
+// localAnswer is an answer of ours, with some more field lines.
+func localAnswer(status int, text string, fields ...string) []byte {
 	text = "trace: " + text + "\n"
-	return fmt.Appendf(nil, "HTTP/1.1 %d %s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
-		status, http.StatusText(status), len(text), text)
+	p := fmt.Appendf(nil, "HTTP/1.1 %d %s\r\n", status, http.StatusText(status))
+	for _, f := range append(fields, "Content-Type: text/plain; charset=utf-8", fmt.Sprintf("Content-Length: %d", len(text)), "Connection: close") {
+		p = append(append(p, f...), "\r\n"...)
+	}
+	return append(append(p, "\r\n"...), text...)
 }

@@ -59,6 +59,24 @@ func parseRequest(head []byte) (r request, err error) {
 	return r, err
 }
 
+// field returns the value of the first field of a name; ok says that there is
+// one.
+func (r *request) field(head []byte, name string) (value string, ok bool) {
+	for line := range bytes.Lines(head[r.lineEnd:]) {
+		n, v, colon := bytes.Cut(line, []byte(":"))
+		if colon && strings.EqualFold(string(bytes.TrimRight(n, " \t")), name) {
+			return strings.TrimSpace(string(v)), true
+		}
+	}
+	return "", false
+}
+
+// isForProxy tells the fields of a request that end at a proxy (RFC 9110 section
+// 11.7.2; Proxy-Connection is what old clients say for Connection).
+func isForProxy(name []byte) bool {
+	return bytes.EqualFold(name, []byte("proxy-authorization")) || bytes.EqualFold(name, []byte("proxy-connection"))
+}
+
 // rewritten returns the head as it leaves: with the target of d, and its name
 // in Host.
 func (r *request) rewritten(head []byte, d destination) []byte {
@@ -67,11 +85,17 @@ func (r *request) rewritten(head []byte, d destination) []byte {
 	out := append([]byte(nil), line[:i]...)
 	out = append(out, d.target...)
 	out = append(out, line[i+len(r.target):]...)
-	after, named := len(out), false
+	after, named, dropped := len(out), false, false
 	for rest := head[r.lineEnd:]; len(rest) > 0; {
 		line := rest[:bytes.IndexByte(rest, '\n')+1]
 		rest = rest[len(line):]
+		if dropped && (line[0] == ' ' || line[0] == '\t') {
+			continue // obs-fold (RFC 9112 section 5.2)
+		}
 		name, value, ok := bytes.Cut(line, []byte(":"))
+		if dropped = ok && d.proxied && isForProxy(bytes.TrimRight(name, " \t")); dropped {
+			continue
+		}
 		if !ok || !strings.EqualFold(string(name), "host") {
 			out = append(out, line...)
 			continue

@@ -69,7 +69,7 @@ func (s *session) match(method, target string, sum *[sha256.Size]byte) *pending 
 }
 
 // serveHTTP2 carries a connection of HTTP/2.
-func (s *session) serveHTTP2() {
+func (s *session) serveHTTP2(p *Reverse) {
 	conn := &tappedConn{Conn: s.child, s: s, first: s.buf, closed: make(chan struct{})}
 	var protocols http.Protocols
 	protocols.SetUnencryptedHTTP2(true)
@@ -78,7 +78,7 @@ func (s *session) serveHTTP2() {
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			handlers.Add(1)
 			defer handlers.Done()
-			s.stream2(w, r)
+			s.stream2(p, w, r)
 		})}
 	server.Serve(&oneListener{conn: conn})
 	<-conn.closed
@@ -161,35 +161,29 @@ func (b *summedBody) end() {
 }
 
 // stream2 carries one stream.
-func (s *session) stream2(w http.ResponseWriter, r *http.Request) {
-	c := s.p.cut(r.RequestURI)
-	if e := s.enter(c); e != nil {
-		s.failHTTP2(w, r, 403, e, e.Message+": "+e.Hint)
+func (s *session) stream2(p *Reverse, w http.ResponseWriter, r *http.Request) {
+	to, no := p.find(s, &request{target: r.RequestURI})
+	if no != nil {
+		s.failHTTP2(p, w, r, no.status, no.err, no.text())
 		return
 	}
-	to, ok := s.p.Routes.find(c.target)
-	if !ok {
-		e := s.p.noRoute(c.target)
-		s.failHTTP2(w, r, 404, e, e.Message+": "+e.Hint)
-		return
-	}
-	out, err := s.outgoing(w, r, to)
+	out, err := s.outgoing(p, w, r, to)
 	if err != nil {
-		s.failHTTP2(w, r, 400, &flow.Error{Where: flow.AtClient, Code: flow.CodeMalformed, Message: err.Error()}, err.Error())
+		s.failHTTP2(p, w, r, 400, &flow.Error{Where: flow.AtClient, Code: flow.CodeMalformed, Message: err.Error()}, err.Error())
 		return
 	}
-	resp, err := s.p.roundTripper().RoundTrip(out)
+	resp, err := p.roundTripper().RoundTrip(out)
 	if err != nil {
 		if r.Context().Err() != nil {
 			panic(http.ErrAbortHandler)
 		}
 		e := upstreamError(to, err)
-		s.failHTTP2(w, r, 502, e, e.Message)
+		s.failHTTP2(p, w, r, statusFor(err), e, e.Message)
 		return
 	}
 	defer resp.Body.Close()
 	if out.Body == nil {
-		s.forwarded(r, out, to, 0, sha256.Sum256(nil))
+		s.forwarded(p.cut(r.RequestURI).shown, r, out, to, 0, sha256.Sum256(nil))
 	}
 	copyFields(w.Header(), resp.Header)
 	for _, name := range []string{"Date", "Content-Type"} { // which net/http would add
@@ -227,7 +221,7 @@ func (s *session) stream2(w http.ResponseWriter, r *http.Request) {
 }
 
 // outgoing makes the request that leaves.
-func (s *session) outgoing(w http.ResponseWriter, r *http.Request, to destination) (*http.Request, error) {
+func (s *session) outgoing(p *Reverse, w http.ResponseWriter, r *http.Request, to destination) (*http.Request, error) {
 	u, err := url.Parse(to.scheme + "://" + to.authority + to.target)
 	if err != nil {
 		return nil, err
@@ -248,17 +242,17 @@ func (s *session) outgoing(w http.ResponseWriter, r *http.Request, to destinatio
 		return out, nil
 	}
 	body := &summedBody{ReadCloser: r.Body, hash: sha256.New()}
-	body.over = func(size int64, sum [sha256.Size]byte) { s.forwarded(r, out, to, size, sum) }
+	body.over = func(size int64, sum [sha256.Size]byte) { s.forwarded(p.cut(r.RequestURI).shown, r, out, to, size, sum) }
 	out.Body = body
 	return out, nil
 }
 
 // forwarded records the request that left.
-func (s *session) forwarded(r, out *http.Request, to destination, size int64, sum [sha256.Size]byte) {
+func (s *session) forwarded(shown string, r, out *http.Request, to destination, size int64, sum [sha256.Size]byte) {
 	h := &flow.Head{Method: out.Method, Target: to.target, Authority: to.authority, Scheme: to.scheme, Host: to.host, Port: to.port, Path: to.target, Version: "2"}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p := s.match(r.Method, s.p.cut(r.RequestURI).shown, &sum)
+	p := s.match(r.Method, shown, &sum)
 	if p == nil {
 		return
 	}
@@ -282,9 +276,9 @@ func (s *session) forwarded(r, out *http.Request, to destination, size int64, su
 }
 
 // failHTTP2 answers a stream ourselves.
-func (s *session) failHTTP2(w http.ResponseWriter, r *http.Request, status int, e *flow.Error, text string) {
+func (s *session) failHTTP2(p *Reverse, w http.ResponseWriter, r *http.Request, status int, e *flow.Error, text string) {
 	s.mu.Lock()
-	if p := s.match(r.Method, s.p.cut(r.RequestURI).shown, nil); p != nil {
+	if p := s.match(r.Method, p.cut(r.RequestURI).shown, nil); p != nil {
 		if s.failed == nil {
 			s.failed = map[int64]*flow.Error{}
 		}
@@ -307,7 +301,7 @@ func copyFields(to, from http.Header) {
 // roundTripper carries streams to servers.
 func (p *Reverse) roundTripper() http.RoundTripper {
 	p.once.Do(func() {
-		p.transport = &http.Transport{DialContext: p.dial, TLSClientConfig: p.tlsConfig(""), ForceAttemptHTTP2: true, DisableCompression: true,
+		p.transport = &http.Transport{DialContext: p.dialContext, TLSClientConfig: p.tlsConfig(""), ForceAttemptHTTP2: true, DisableCompression: true,
 			MaxResponseHeaderBytes: maxHead}
 	})
 	return p.transport

@@ -5,12 +5,20 @@ import (
 	"strings"
 
 	"trace/flow"
+	"trace/mitm"
 )
 
-// A Lane is where the connections of one client are recorded.
+// A Lane is where the connections of one client are recorded, and by what they
+// are carried.
 type Lane struct {
 	Record func(flow.Event) // takes events, from several goroutines
 	Leave  func()           // the connection is over. nil: nobody minds
+
+	// Proxy carries the tunnels of an Explicit. How it reaches servers, NextID, which
+	// must be set, Process, Only and Bypass serve plain requests too.
+	Proxy *mitm.Proxy
+	// NewTap returns what decodes plain requests to an Explicit into emit.
+	NewTap func(c *flow.Conn, emit func(flow.Event)) mitm.Tap
 }
 
 // maxHeld bounds the events of a connection that wait for its first request.
@@ -71,8 +79,8 @@ func (s *session) emitted(e flow.Event) {
 
 // enter finds out where the connection is recorded: where its first request says.
 // Every request needs a token of its own. It reports why a client is not let in.
-func (s *session) enter(c cut) *flow.Error {
-	if s.p.Enter == nil {
+func (s *session) enter(p *Reverse, c cut) *flow.Error {
+	if p.Enter == nil {
 		return nil
 	}
 	s.mu.Lock()
@@ -81,7 +89,7 @@ func (s *session) enter(c cut) *flow.Error {
 	if known {
 		return nil
 	}
-	lane, denied := s.p.Enter(c.label, c.token)
+	lane, denied := p.Enter(c.label, c.token)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.lane.Record != nil { // of an earlier request: a connection has one
@@ -105,11 +113,11 @@ func (s *session) take(lane Lane) {
 }
 
 // settle sees to it that there is a lane also where no request came.
-func (s *session) settle() {
+func (s *session) settle(p *Reverse) {
 	s.mu.Lock()
 	none := s.lane.Record == nil
 	s.mu.Unlock()
 	if none {
-		s.enter(cut{})
+		s.enter(p, cut{})
 	}
 }

@@ -74,6 +74,9 @@ type Reverse struct {
 	NewTap func(c *flow.Conn, emit func(flow.Event)) mitm.Tap
 	// NextID numbers connections.
 	NextID func() int64
+	// Process finds the program behind a connection, given its end and ours; nil
+	// if not known.
+	Process func(src, dst netip.AddrPort) *flow.Process
 
 	rootsOnce sync.Once
 	roots     *x509.CertPool
@@ -87,7 +90,10 @@ const drainTime = 5 * time.Second
 
 // Serve carries the connections that l accepts until ctx ends, and then
 // resets those that are left. It closes l.
-func (p *Reverse) Serve(ctx context.Context, l net.Listener) error {
+func (p *Reverse) Serve(ctx context.Context, l net.Listener) error { return serve(ctx, l, p.carry) }
+
+// serve carries what l accepts until ctx ends, and waits for all of it.
+func serve(ctx context.Context, l net.Listener, carry func(context.Context, net.Conn)) error {
 	stop := context.AfterFunc(ctx, func() { l.Close() })
 	defer stop()
 	var all sync.WaitGroup
@@ -104,13 +110,16 @@ func (p *Reverse) Serve(ctx context.Context, l net.Listener) error {
 			time.Sleep(10 * time.Millisecond) // out of descriptors, most likely: others end
 			continue
 		}
-		all.Go(func() { p.carry(ctx, conn) })
+		all.Go(func() { carry(ctx, conn) })
 	}
 }
 
 // Settle waits until no connection is left, for at most d.
-func (p *Reverse) Settle(d time.Duration) {
-	for end := time.Now().Add(d); p.active.Load() > 0 && time.Now().Before(end); {
+func (p *Reverse) Settle(d time.Duration) { settle(&p.active, d) }
+
+// settle waits until active is zero, for at most d.
+func settle(active *atomic.Int64, d time.Duration) {
+	for end := time.Now().Add(d); active.Load() > 0 && time.Now().Before(end); {
 		time.Sleep(time.Millisecond)
 	}
 }
@@ -119,7 +128,7 @@ func (p *Reverse) Settle(d time.Duration) {
 func (p *Reverse) carry(ctx context.Context, conn net.Conn) {
 	p.active.Add(1)
 	defer p.active.Add(-1)
-	s := &session{p: p, child: conn}
+	s := &session{way: p, child: conn}
 	if p.Enter == nil {
 		s.lane.Record = p.Record
 	}
@@ -129,19 +138,36 @@ func (p *Reverse) carry(ctx context.Context, conn net.Conn) {
 	defer stop()
 	s.facts = flow.Conn{ID: p.NextID(), Source: flow.SourceReverse, Src: addrPort(conn.RemoteAddr()), Dst: addrPort(conn.LocalAddr()),
 		Transport: "tcp", Protocol: "http", Started: time.Now()}
-	s.record(flow.ConnOpen)
-	s.serve()
-	s.settle()
-	s.finish()
-	if s.lane.Leave != nil {
-		s.lane.Leave()
+	if p.Process != nil {
+		s.facts.Process = p.Process(s.facts.Src, s.facts.Dst)
 	}
+	s.record(flow.ConnOpen)
+	s.serve(p)
+	s.settle(p)
+	s.finish()
+}
+
+func (p *Reverse) takes([]byte) bool                                   { return true }
+func (p *Reverse) outlives() bool                                      { return false }
+func (p *Reverse) newTap(c *flow.Conn, emit func(flow.Event)) mitm.Tap { return p.NewTap(c, emit) }
+
+// find works out where the routes lead a request.
+func (p *Reverse) find(s *session, r *request) (destination, *refusal) {
+	c := p.cut(r.target)
+	if e := s.enter(p, c); e != nil {
+		return destination{}, &refusal{http.StatusForbidden, e}
+	}
+	to, ok := p.Routes.find(c.target)
+	if !ok {
+		return to, p.noRoute(c.target)
+	}
+	return to, nil
 }
 
 // tapped returns what decodes a connection. A decoder that panics costs its view of the
 // connection only.
 func (s *session) tapped(c *flow.Conn, emit func(flow.Event)) mitm.Tap {
-	return mitm.Guarded(s.p.NewTap(c, emit), func(e *flow.Error) { // as all taps, under the lock
+	return mitm.Guarded(s.way.newTap(c, emit), func(e *flow.Error) { // as all taps, under the lock
 		s.emitted(flow.Event{Kind: flow.Mark, At: time.Now(), Conn: c.ID, Error: e})
 	})
 }
@@ -167,8 +193,12 @@ func (p *Reverse) tlsConfig(name string, protocols ...string) *tls.Config {
 	return &tls.Config{RootCAs: p.trusted(), ServerName: name, NextProtos: protocols, KeyLogWriter: p.KeyLog}
 }
 
-// dial connects to a server, where ConnectTo says that it is.
-func (p *Reverse) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+func (p *Reverse) dial(ctx context.Context, to destination) (net.Conn, error) {
+	return p.dialContext(ctx, "tcp", to.addr())
+}
+
+// dialContext connects to a server, where ConnectTo says that it is.
+func (p *Reverse) dialContext(ctx context.Context, network, addr string) (net.Conn, error) {
 	d := p.Dial
 	if d == nil {
 		d = new(net.Dialer).DialContext

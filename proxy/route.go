@@ -53,6 +53,7 @@ type destination struct {
 	port         int
 	authority    string // what Host is to say
 	target       string // of the request
+	proxied      bool   // the client asked us as a proxy
 }
 
 func (d destination) addr() string { return net.JoinHostPort(d.host, strconv.Itoa(d.port)) }

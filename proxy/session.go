@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -16,15 +17,45 @@ import (
 // readSize is what is read at once.
 const readSize = 64 << 10
 
+// A way is what a session has to know of its proxy.
+type way interface {
+	// takes tells whether a request, given its head, is for this session.
+	takes(head []byte) bool
+	// find works out where a request goes, or why it does not.
+	find(s *session, r *request) (destination, *refusal)
+	// address makes the head of a request name the server that is called.
+	address(*flow.Head) *flow.Head
+	// outlives tells whether the child's connection goes on when a server has ended
+	// one that was idle.
+	outlives() bool
+	dial(ctx context.Context, to destination) (net.Conn, error)
+	tlsConfig(name string, protocols ...string) *tls.Config
+	newTap(c *flow.Conn, emit func(flow.Event)) mitm.Tap
+}
+
+// A refusal is why a request is not carried, and how the child is told.
+type refusal struct {
+	status int
+	err    *flow.Error
+}
+
+func (r *refusal) text() string {
+	if r.err.Hint != "" {
+		return r.err.Message + ": " + r.err.Hint
+	}
+	return r.err.Message
+}
+
 // A session is one connection of the child. Its goroutine reads requests.
 type session struct {
-	p      *Reverse
+	way    way
 	ctx    context.Context
 	cancel context.CancelFunc
 	child  net.Conn
 	buf    []byte // read from the child and not passed on
 	up     *upstream
 	told   bool // an end of the child's stream was tapped
+	left   bool // the connection goes on without this session
 
 	mu      sync.Mutex // guards what follows, and the calls of tap
 	facts   flow.Conn
@@ -72,7 +103,7 @@ func (s *session) stop() {
 }
 
 // serve finds out what is spoken, and carries it.
-func (s *session) serve() {
+func (s *session) serve(p *Reverse) {
 	for {
 		n := min(len(s.buf), len(preface))
 		switch {
@@ -83,7 +114,7 @@ func (s *session) serve() {
 			return
 		case n == len(preface) && bytes.Equal(s.buf[:n], preface):
 			s.open("http2")
-			s.serveHTTP2()
+			s.serveHTTP2(p)
 			return
 		case n > 0 && !bytes.Equal(s.buf[:n], preface[:n]):
 			s.open("http")
@@ -127,7 +158,7 @@ func (s *session) open(protocol string) {
 func (s *session) emit(e flow.Event) { // the lock is held: all taps are called under it
 	switch e.Kind {
 	case flow.Request:
-		e.Head = s.p.address(e.Head)
+		e.Head = s.way.address(e.Head)
 		if s.facts.Protocol == "http2" {
 			s.pend(e)
 		}
@@ -203,16 +234,23 @@ func (s *session) finish() {
 	if s.up != nil {
 		s.up.leave()
 	}
-	s.ended(flow.Client, flow.Stopped)
-	s.ended(flow.Server, flow.FIN)
+	if !s.left {
+		s.ended(flow.Client, flow.Stopped)
+		s.ended(flow.Server, flow.FIN)
+	}
 	s.mu.Lock()
 	if s.tap != nil {
 		s.tap.Close(time.Now())
 	}
 	s.facts.Ended, s.facts.ChildEnd, s.facts.SrvEnd = time.Now(), s.endings[flow.Client], s.endings[flow.Server]
 	s.mu.Unlock()
-	s.child.Close()
+	if !s.left {
+		s.child.Close()
+	}
 	s.record(flow.ConnEnd)
+	if s.lane.Leave != nil {
+		s.lane.Leave()
+	}
 }
 
 // requests carries HTTP/1.1 until the child has no more to say.
@@ -240,6 +278,10 @@ func (s *session) requests() {
 			return
 		}
 		head := s.buf[:n:n]
+		if !s.way.takes(head) {
+			s.left = true
+			return
+		}
 		s.buf = s.buf[n:]
 		if !s.exchange(head) {
 			return
@@ -259,26 +301,18 @@ func (s *session) exchange(head []byte) bool {
 		s.answer(400, err.Error())
 		return false
 	}
-	c := s.p.cut(r.target)
-	if e := s.enter(c); e != nil {
-		s.fail(ordinal, e)
+	to, no := s.way.find(s, &r)
+	if no != nil {
+		s.fail(ordinal, no.err)
 		s.saw(flow.Client, head)
-		s.answer(403, e.Message+": "+e.Hint)
-		return false
-	}
-	to, ok := s.p.Routes.find(c.target)
-	if !ok {
-		e := s.p.noRoute(c.target)
-		s.fail(ordinal, e)
-		s.saw(flow.Client, head)
-		s.answer(404, e.Message+": "+e.Hint)
+		s.answer(no.status, no.text())
 		return false
 	}
 	s.saw(flow.Client, head)
 	if err := s.reach(to); err != nil {
 		e := upstreamError(to, err)
 		s.fail(ordinal, e)
-		s.answer(502, e.Message)
+		s.answer(statusFor(err), e.Message, proxyStatus(err))
 		return false
 	}
 	s.up.begin(ordinal, r.method)
@@ -334,12 +368,12 @@ func (s *session) reach(to destination) error {
 }
 
 // answer is what we say ourselves. The connection ends with it.
-func (s *session) answer(status int, text string) {
+func (s *session) answer(status int, text string, fields ...string) {
 	if s.up != nil {
 		s.up.retire()
 		s.up = nil
 	}
-	p := localAnswer(status, text)
+	p := localAnswer(status, text, fields...)
 	s.saw(flow.Server, p)
 	s.child.Write(p)
 	s.ended(flow.Server, flow.FIN)

@@ -29,6 +29,7 @@ type upstream struct {
 	tunnel   bool
 	retired  bool // the child's connection goes on without it
 	over     bool // the server has ended
+	idle     bool // it did between requests, and the child goes on
 }
 
 // connect makes a connection to a server.
@@ -40,7 +41,7 @@ func (s *session) connect(to destination) (*upstream, error) {
 		DNSStart: func(httptrace.DNSStartInfo) { dns = time.Now() },
 		DNSDone:  func(httptrace.DNSDoneInfo) { found = time.Since(dns) },
 	})
-	raw, err := s.p.dial(ctx, "tcp", to.addr())
+	raw, err := s.way.dial(ctx, to)
 	connect = time.Now()
 	if err != nil {
 		return nil, err
@@ -49,7 +50,7 @@ func (s *session) connect(to destination) (*upstream, error) {
 	u.turn.L = &u.mu
 	var leg flow.TLS
 	if to.scheme == "https" {
-		c := tls.Client(raw, s.p.tlsConfig(to.host, "http/1.1"))
+		c := tls.Client(raw, s.way.tlsConfig(to.host, "http/1.1"))
 		if err := c.HandshakeContext(ctx); err != nil {
 			raw.Close()
 			return nil, err
@@ -135,7 +136,7 @@ func (u *upstream) ready() bool {
 	for u.answers.busy && !u.over && !u.tunnel {
 		u.turn.Wait()
 	}
-	return !u.over && !u.tunnel
+	return (!u.over || u.idle) && !u.tunnel
 }
 
 func (u *upstream) tunnelled() bool {
@@ -199,8 +200,9 @@ func (u *upstream) answer(p []byte) bool {
 func (u *upstream) ended(how flow.How) {
 	u.mu.Lock()
 	u.over = true
-	retired := u.retired
 	tunnel := u.tunnel
+	u.idle = !u.answers.busy && !tunnel && u.s.way.outlives()
+	retired := u.retired || u.idle
 	u.turn.Broadcast()
 	u.mu.Unlock()
 	if retired {

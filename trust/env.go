@@ -119,7 +119,7 @@ func (b *builder) environment() {
 			}
 		}
 		for _, name := range dirs {
-			if v, _ := b.lookup(name); v != "" {
+			if v, _ := b.lookup(name); v != "" && !b.Files {
 				replaced[name] = "" // removed
 				if len(p.dirs) > 0 {
 					replaced[name] = p.dirs[0]

@@ -185,6 +185,11 @@ func (b *builder) existing(dirs []string) []string {
 func (b *builder) place(found []bundle) {
 	p := b.plan
 	data := b.combined()
+	if b.Files {
+		p.Bundle = path.Join(b.Dir, bundleName)
+		p.Files = append(p.Files, File{Name: bundleName, Data: data, Required: true})
+		return
+	}
 	trees := map[string]int{} // index in p.Trees by target
 	for i, dir := range p.dirs {
 		trees[dir] = i

@@ -40,6 +40,10 @@
 // the host, and would hide the connections from the record: their variables
 // are removed.
 //
+// A child without a mount namespace (Options.Files) has only the variables; they
+// name a file of ours then. What reads system files alone (wget, Java) does not
+// find our CA there, and directories of the user's own stay as they are.
+//
 // NODE_OPTIONS is never touched: --use-system-ca there keeps Node 20 from
 // starting. Built-in roots and pinned certificates are not fought.
 package trust
@@ -64,6 +68,10 @@ type Options struct {
 	// Dir is a directory that only the child has, writable for nobody. Files
 	// without a Target go there. Empty: there is none.
 	Dir string
+
+	// Files says that the child has no mount namespace: nothing is covered, the
+	// combined bundle is a File of Dir, and the variables name that.
+	Files bool
 
 	// Root is prefixed to every path that is read; the paths of the plan lack
 	// it. Empty: the root of this machine.
@@ -144,6 +152,9 @@ func Build(o Options) (*Plan, error) {
 	order(p.Trees)
 	p.certs.has = nil // no more are added
 	k := <-java
+	if b.Files {
+		return p, nil
+	}
 	p.Files = append(p.Files, k.files...)
 	p.Notes = append(p.Notes, k.notes...)
 	return p, nil
