@@ -138,7 +138,7 @@ func basic(value string) (user, password string, ok bool) {
 func (c *client) unauthorized(r *request, head []byte, user string, to place) func() bool {
 	c.who.User = user
 	d := denial{to: to, err: &flow.Error{Where: flow.AtClient, Code: codeProxyAuth, Message: "the client gives the proxy no user and password",
-		Hint: "the URL of the proxy has them: http://USER:PASSWORD@HOST:PORT"}}
+		Hint: "put them into the URL of the proxy, before the host"}}
 	_, given := r.field(head, "Proxy-Authorization")
 	if given {
 		d.err.Message = fmt.Sprintf("the user %q or the password is not known to the proxy", user)

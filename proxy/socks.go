@@ -103,7 +103,7 @@ func (c *client) identify(methods []byte) bool {
 		return true
 	case bytes.IndexByte(methods, methodNone) >= 0:
 		c.refuse([]byte{socks5Version, methodNoneOK}, denial{err: &flow.Error{Where: flow.AtClient, Code: codeProxyAuth,
-			Message: "the client gives the proxy no user and password", Hint: "the URL of the proxy has them: socks5h://USER:PASSWORD@HOST:PORT"}})
+			Message: "the client gives the proxy no user and password", Hint: "put them into the URL of the proxy, before the host"}})
 	default:
 		c.refuse([]byte{socks5Version, methodNoneOK}, denial{err: &flow.Error{Where: flow.AtClient, Code: codeProxyAuth,
 			Message: fmt.Sprintf("the client offers methods %d of SOCKS 5: want 0 (none) or 2 (user and password)", methods)}})

@@ -142,7 +142,9 @@ func Build(o Options) (*Plan, error) {
 	p := b.plan
 	p.pool = sync.OnceValue(p.makePool)
 	java := make(chan keystores, 1)
-	go func() { java <- b.java() }()
+	if !b.Files {
+		go func() { java <- b.java() }()
+	}
 	bundles := b.system()
 	b.plan.dirs = b.directories()
 	b.complete()
@@ -151,10 +153,10 @@ func Build(o Options) (*Plan, error) {
 	b.environment()
 	order(p.Trees)
 	p.certs.has = nil // no more are added
-	k := <-java
 	if b.Files {
 		return p, nil
 	}
+	k := <-java
 	p.Files = append(p.Files, k.files...)
 	p.Notes = append(p.Notes, k.notes...)
 	return p, nil

@@ -87,6 +87,11 @@ func (r *rules) hostRoots(log func(format string, args ...any)) *x509.CertPool {
 		log("roots of the host: %v", err)
 		pool = x509.NewCertPool()
 	}
+	return r.withExtra(pool)
+}
+
+// withExtra adds the roots of --upstream-ca to a pool.
+func (r *rules) withExtra(pool *x509.CertPool) *x509.CertPool {
 	for _, c := range r.extra {
 		pool.AddCert(c)
 	}

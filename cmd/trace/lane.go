@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/x509"
 	"io"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 
@@ -20,6 +21,7 @@ type lane struct {
 	authority *mitm.Authority // nil: TLS is not decrypted
 	keys      []io.Writer     // get the TLS secrets of both legs; their writes never fail
 	roots     func() *x509.CertPool
+	who       func(src, dst netip.AddrPort) *flow.Process // whose connections these are; nil: nobody knows
 
 	ids atomic.Int64
 }
@@ -38,6 +40,7 @@ func (l *lane) transparent() *mitm.Proxy {
 		Authority: l.authority, Dial: l.out.DialContext, Record: l.record.Append, Tap: l.record.tap, NextID: l.nextID,
 		ConnectTo: l.connectTo, RootsFunc: l.roots, Only: l.only, Bypass: l.bypass, DecryptUntrusted: l.untrusted,
 		KeyLogChild: allOf(l.keys...), KeyLogUpstream: allOf(l.keys...), Source: l.source,
+		Process: l.who,
 	}
 }
 
@@ -46,5 +49,11 @@ func (l *lane) reverse(routes proxy.Routes) *proxy.Reverse {
 	return &proxy.Reverse{
 		Routes: routes, Dial: l.out.DialContext, ConnectTo: l.connectTo, Roots: l.roots, KeyLog: allOf(l.keys...),
 		Record: l.record.emit, NewTap: l.record.tapInto, NextID: l.nextID,
+		Process: l.who,
 	}
+}
+
+// explicit makes what a client of an explicit proxy is carried by.
+func (l *lane) explicit() proxy.Lane {
+	return proxy.Lane{Proxy: l.transparent(), Record: l.record.emit, NewTap: l.record.tapInto}
 }

@@ -19,6 +19,7 @@ const defaultMaxBody = "16M"
 type runOptions struct {
 	captureFlags
 	inspect     bool
+	proxy       bool
 	link        string
 	device      string
 	session     string
@@ -40,9 +41,10 @@ func (o *runOptions) register(cmd *cobra.Command) {
 	f := cmd.Flags()
 	o.captureFlags.register(f)
 	f.BoolVar(&o.inspect, "inspect", false, "capture transparently, in a namespace of the command's own")
+	f.BoolVar(&o.proxy, "proxy", false, "capture without a namespace what obeys proxy variables such as HTTPS_PROXY")
 	f.StringVar(&o.link, "link", "wireguard", "link between namespace and stack: wireguard or direct")
 	f.StringVar(&o.device, "device", "auto", "device in the namespace: auto, tun or veth")
-	f.StringArrayVar(&o.maps, "map", nil, "without --inspect: carry paths under PREFIX to a server (`PREFIX=URL`); repeatable")
+	f.StringArrayVar(&o.maps, "map", nil, "without --inspect and --proxy: carry paths under PREFIX to a server (`PREFIX=URL`); repeatable")
 	f.StringVar(&o.session, "session", "", "label of this run (default: the command's base name)")
 	f.StringVar(&o.output, "output", "", "write the session to `FILE` instead of the state directory")
 	f.BoolVar(&o.noSave, "no-save", false, "keep nothing after the run")

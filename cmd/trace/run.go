@@ -24,10 +24,11 @@ const exitTrace = 125
 func newRunCommand() *cobra.Command {
 	o := &runOptions{}
 	cmd := &cobra.Command{
-		Use:   "run [--inspect] [flags] -- CMD [ARG...]",
+		Use:   "run [--inspect|--proxy] [flags] -- CMD [ARG...]",
 		Short: "Run a command and record what it sends",
 		Long: `Run a command and record its network traffic: with --inspect all of it, in
-namespaces of its own; without, what it sends to the APIs of language models,
+namespaces of its own; with --proxy, which needs none, what obeys HTTPS_PROXY and
+its kin; without both, what it sends to the APIs of language models,
 through a proxy on loopback that it is told of by base-URL variables
 (ANTHROPIC_BASE_URL, OPENAI_BASE_URL, OPENAI_API_BASE, GOOGLE_GEMINI_BASE_URL).
 Everything behind -- is the command. Its exit status is ours; 125 means that
@@ -57,10 +58,15 @@ func runArgs(cmd *cobra.Command, args []string) error {
 }
 
 func (o *runOptions) run() error {
-	if !o.inspect {
-		return o.runReverse()
+	switch {
+	case o.inspect && o.proxy:
+		return usageError{errors.New("--inspect and --proxy exclude each other: in a namespace all is seen without a proxy")}
+	case o.inspect:
+		return o.runInspect()
+	case o.proxy:
+		return o.runProxy()
 	}
-	return o.runInspect()
+	return o.runReverse()
 }
 
 // prepare checks what can be wrong on every command line.

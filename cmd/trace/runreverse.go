@@ -16,18 +16,21 @@ import (
 	"trace/flow"
 )
 
-// A reverseRun is one `trace run` without --inspect: the command is an ordinary
-// child of ours that is told, by variables, to call a proxy on loopback.
-type reverseRun struct {
-	*run
-	bases    *baseURLs
-	listener net.Listener
-	env      []string
+// A besides is what runs beside a command that is an ordinary child of ours: a
+// proxy on loopback that the command is told of by variables.
+type besides struct {
+	server interface {
+		Serve(context.Context, net.Listener) error
+		Settle(time.Duration)
+	}
+	env []string // of the command
 }
 
-// checkReverse reports flags that mean nothing without a namespace.
-func (o *runOptions) checkReverse() error {
+// checkBeside reports flags that mean nothing without a namespace.
+func (o *runOptions) checkBeside() error {
 	switch {
+	case o.proxy && len(o.maps) > 0:
+		return errors.New("--map and --proxy exclude each other: a proxy sees every server that is asked for")
 	case o.pcap != "":
 		return errors.New("--pcap needs --inspect: without a namespace there are no packets to see")
 	case o.waitAll:
@@ -40,7 +43,7 @@ func (o *runOptions) checkReverse() error {
 
 // runReverse is `trace run` without --inspect.
 func (o *runOptions) runReverse() error {
-	if err := o.checkReverse(); err != nil {
+	if err := o.checkBeside(); err != nil {
 		return usageError{err}
 	}
 	bases, err := newBaseURLs(o.maps, os.Environ())
@@ -51,17 +54,24 @@ func (o *runOptions) runReverse() error {
 	if err != nil {
 		return usageError{err}
 	}
-	r := &reverseRun{run: common, bases: bases}
-	code, err := r.do()
+	return common.runBeside(func(l *lane, addr string) (besides, error) {
+		return besides{l.reverse(bases.routes), bases.environ(os.Environ(), addr)}, nil
+	})
+}
+
+// runBeside records the command with what start makes, for a lane and the address of
+// its listener.
+func (r *run) runBeside(start func(*lane, string) (besides, error)) error {
+	code, err := r.doBeside(start)
 	if err != nil || code != 0 {
 		return exitError{Code: code, Err: err}
 	}
 	return nil
 }
 
-// do records the command and returns the exit code, and what is to be said about
-// it if trace or the command failed to start.
-func (r *reverseRun) do() (int, error) {
+// doBeside returns the exit code, and what is to be said about it if trace or the
+// command failed to start.
+func (r *run) doBeside(start func(*lane, string) (besides, error)) (int, error) {
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, passedSignals...)
 	defer signal.Stop(signals)
@@ -73,7 +83,6 @@ func (r *reverseRun) do() (int, error) {
 		return exitTrace, err
 	}
 	defer listener.Close()
-	r.listener = listener
 	place, err := r.place()
 	if err != nil {
 		return exitTrace, err
@@ -81,8 +90,7 @@ func (r *reverseRun) do() (int, error) {
 	if err := r.open(place); err != nil {
 		return exitTrace, err
 	}
-	r.env = r.bases.environ(os.Environ(), listener.Addr().String())
-	code, err := r.carry(signals)
+	code, err := r.carry(signals, listener, start)
 	if ferr := r.finish(code); err == nil && ferr != nil {
 		r.say("%v", ferr)
 	}
@@ -90,19 +98,25 @@ func (r *reverseRun) do() (int, error) {
 }
 
 // carry serves while the command runs.
-func (r *reverseRun) carry(signals <-chan os.Signal) (int, error) {
-	ctx, cancel := context.WithCancel(context.Background())
+func (r *run) carry(signals <-chan os.Signal, listener net.Listener, start func(*lane, string) (besides, error)) (int, error) {
 	l := newLane(&r.rules, r.record, r.source, r.log)
 	l.keys = r.keyLogs()
-	p := l.reverse(r.bases.routes)
+	who := findPrograms(r.log)
+	defer who.close()
+	l.who = who.find
+	b, err := start(l, listener.Addr().String())
+	if err != nil {
+		return exitTrace, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
 	var serving sync.WaitGroup
 	serving.Go(func() {
-		if err := p.Serve(ctx, r.listener); err != nil {
-			r.log("reverse proxy: %v", err)
+		if err := b.server.Serve(ctx, listener); err != nil {
+			r.log("proxy: %v", err)
 		}
 	})
-	code, err := runChild(r.o.argv, r.env, signals)
-	p.Settle(settleTime)
+	code, err := runChild(r.o.argv, b.env, signals)
+	b.server.Settle(settleTime)
 	cancel()
 	serving.Wait()
 	return code, err

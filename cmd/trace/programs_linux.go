@@ -1,0 +1,43 @@
+package main
+
+import (
+	"net/netip"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"trace/flow"
+	"trace/process"
+)
+
+// programs finds the programs of this machine behind connections to us.
+type programs struct {
+	diag   *os.File
+	finder *process.Finder
+}
+
+// findPrograms prepares the lookup of processes. Without it flows name none, which is
+// no reason not to run.
+func findPrograms(log func(format string, args ...any)) *programs {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_SOCK_DIAG)
+	if err != nil {
+		log("processes will not be named: %v", err)
+		return nil
+	}
+	diag := os.NewFile(uintptr(fd), "sock_diag")
+	return &programs{diag, &process.Finder{Diag: diag, Root: os.Getpid()}}
+}
+
+// find names the program whose end of a connection is src, and ours dst.
+func (p *programs) find(src, dst netip.AddrPort) *flow.Process {
+	if p == nil || !src.Addr().IsLoopback() {
+		return nil
+	}
+	return p.finder.Find(src, dst, "tcp")
+}
+
+func (p *programs) close() {
+	if p != nil {
+		p.diag.Close()
+	}
+}
