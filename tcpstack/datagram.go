@@ -57,6 +57,12 @@ func (s *Stack) handleDatagram(id stack.TransportEndpointID, pkt *stack.PacketBu
 		s.counters.malformed.Add(1)
 		return true
 	}
+	network := pkt.Network()
+	if _, valid := header.UDPValid(h, pkt.Data().Checksum, uint16(size), pkt.NetworkProtocolNumber,
+		network.SourceAddress(), network.DestinationAddress(), !s.verify); !valid {
+		s.counters.malformed.Add(1)
+		return true
+	}
 	size = int(h.Length()) - header.UDPMinimumSize
 	data := pkt.Data().AsRange().ToSlice()[:size]
 	d := &Datagram{s.packet(id, pkt, data)}

@@ -45,6 +45,10 @@ func (e *Echo) Refuse(err error) {
 // ICMPv6 echo request that is left to it.
 func (s *Stack) handleEcho4(id stack.TransportEndpointID, pkt *stack.PacketBuffer) bool {
 	h := header.ICMPv4(pkt.TransportHeader().Slice())
+	if s.verify && checksum.Checksum(h, pkt.Data().Checksum()) != 0xffff {
+		s.counters.malformed.Add(1) // gVisor knows, and delivers it all the same
+		return true
+	}
 	if len(h) >= echoHeader && h.Type() == header.ICMPv4Echo && h.Code() == 0 {
 		s.handleEcho(id, h.Ident(), h.Sequence(), pkt)
 	}

@@ -146,6 +146,8 @@ type Stack struct {
 	link endpoint
 	syns synTable
 
+	verify bool // checksums of UDP and ICMP; gVisor sees to those of TCP
+
 	datagrams atomic.Int64
 	counters  counters
 
@@ -172,6 +174,7 @@ func New(opt Options) (*Stack, error) {
 		},
 		HandleLocal: false,
 	})
+	s.verify = s.link.Capabilities()&stack.CapabilityRXChecksumOffload == 0
 	s.link.bind(&s.counters, opt.LinkDown, opt.Capture)
 	if err := s.configure(); err != nil {
 		s.ns.Destroy()

@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 
 	"golang.zx2c4.com/wireguard/tun"
+	"gvisor.dev/gvisor/pkg/buffer"
+	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 )
@@ -16,11 +18,14 @@ import (
 const tunnelBatch = 32
 
 // Tunnel is a link whose other end is a WireGuard device in this process: to
-// WireGuard it is a tun.Device, to the stack a link. Transport checksums are
-// neither filled in nor verified, because the tunnel authenticates every
-// packet; who writes one to a kernel has to complete it there.
+// WireGuard it is a tun.Device, to the stack a link. Of one that NewTunnel
+// made, transport checksums are neither filled in nor verified, because the
+// tunnel authenticates every packet; who writes one to a kernel has to complete
+// it there. Behind one that NewPeerTunnel made are the kernels of other
+// machines, which need them and see to their own.
 type Tunnel struct {
 	base
+	peers   bool // made by NewPeerTunnel
 	events  chan tun.Event
 	reading atomic.Bool // packets from WireGuard go to the stack
 
@@ -45,6 +50,48 @@ func NewTunnel(mtu int) (*Tunnel, error) {
 	t.queue = make(chan *stack.PacketBuffer, queueLength)
 	t.closed = make(chan struct{})
 	return t, nil
+}
+
+// NewPeerTunnel makes the far end of a tunnel to other machines, of which each
+// has an MTU of its own of at most mtu: TCP learns it from them, all else is
+// cut to the 1280 bytes that everybody takes.
+func NewPeerTunnel(mtu int) (*Tunnel, error) {
+	t, err := NewTunnel(mtu)
+	if err != nil {
+		return nil, err
+	}
+	t.peers, t.caps = true, 0
+	return t, nil
+}
+
+// WritePackets implements stack.LinkWriter.
+func (t *Tunnel) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
+	if !t.peers {
+		return t.base.WritePackets(pkts)
+	}
+	for i, pkt := range pkts.AsSlice() {
+		if err := t.writePacket(pkt); err != nil {
+			return i, err
+		}
+	}
+	return pkts.Len(), nil
+}
+
+// writePacket queues a packet, in pieces where it is too long for some.
+func (t *Tunnel) writePacket(pkt *stack.PacketBuffer) tcpip.Error {
+	var list stack.PacketBufferList
+	if pkt.Size() <= header.IPv6MinimumMTU {
+		list.PushBack(pkt.IncRef())
+	} else {
+		whole := pkt.ToView()
+		defer whole.Release()
+		for _, p := range fragments(whole.AsSlice(), header.IPv6MinimumMTU) {
+			list.PushBack(stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(p)}))
+		}
+	}
+	defer list.DecRef()
+	_, err := t.base.WritePackets(list)
+	return err
 }
 
 // Device returns the end that a WireGuard device reads and writes.
