@@ -30,6 +30,7 @@ var mayImport = map[string][]string{
 	"netns":          {},
 	"nonblock":       {},
 	"wg":             {"nonblock"},
+	"peers":          {"wg"},
 	"tcpstack":       {"nonblock"},
 	"pcap":           {},
 	"dns":            {},
