@@ -349,7 +349,7 @@ func (r *Relay) name(a netip.Addr) (string, bool) {
 
 // facts is what is known of a talk from its first packet.
 func (r *Relay) facts(proto uint8, p Packet) flow.Conn {
-	c := flow.Conn{Source: flow.SourceNamespace, Src: p.Src(), Dst: p.Dst(), Started: time.Now(), Transport: "udp", Opaque: "udp"}
+	c := flow.Conn{Source: r.Source, Src: p.Src(), Dst: p.Dst(), Started: time.Now(), Transport: "udp", Opaque: "udp"}
 	c.Host, _ = r.name(c.Dst.Addr())
 	switch {
 	case proto != unix.IPPROTO_UDP:

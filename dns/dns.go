@@ -28,6 +28,9 @@
 //     (Plan.Resolv), which stands for the server;
 //   - all others: their packets come out of the device anyway (Plan.Take).
 //
+// Clients that do not have the host's resolv.conf are told an address of ours
+// (Stands), which stands for all of its servers.
+//
 // Over UDP each query gets a fresh socket and a fresh random ID (RFC 5452), and
 // an answer counts only if it comes from the server, carries that ID and
 // repeats the question; the child sees its own ID again. Over TCP the two
@@ -39,8 +42,8 @@
 //
 // Answered here, and never asked of the host: the types HTTPS and SVCB (RFC
 // 9460), which are empty, because their keys for an encrypted ClientHello and
-// offers of HTTP/3 lead around what can be recorded; and names that were lent
-// an address.
+// offers of HTTP/3 lead around what can be recorded; names that were lent
+// an address; and those of Local.
 //
 // Where a proxy looks names up (ByName), the host's resolver need not know
 // them: a name that its server denies, refuses or is silent about for 2 s is
@@ -121,6 +124,19 @@ type Server struct {
 	// reports whether a name exists: those are lent an address when they are
 	// asked for, all others do not exist. It is called by many goroutines.
 	Offline func(name string) bool
+
+	// Stands are addresses of ours that stand for all servers of the host:
+	// a query that is sent to one of them is asked of those, one after the
+	// other, until one answers.
+	Stands []netip.Addr
+
+	// Nameservers returns the host's servers for Stands, which may change while
+	// a Server lives. It is called by many goroutines. Nil: those of Resolv.
+	Nameservers func() []netip.Addr
+
+	// Local has names that are answered here and nowhere else, in lower case
+	// and without the final dot, with their addresses.
+	Local map[string][]netip.Addr
 
 	// Avoid lists addresses that are never lent. Nil: those that the
 	// interfaces of this machine carry.

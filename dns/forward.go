@@ -44,7 +44,7 @@ func (s *Server) Query(ctx context.Context, src, dst netip.AddrPort, raw []byte,
 	case answer != nil:
 		rec.Local = true
 	default:
-		answer, err = s.askPatiently(ctx, ask, s.upstream(dst), raw, q)
+		answer, err = s.askAll(ctx, ask, s.upstreams(dst), raw, q)
 		if err != nil && unanswerable(err) {
 			answer = reply(raw, q, rcodeServFail, netip.Addr{})
 		}
@@ -91,6 +91,9 @@ func (s *Server) local(raw []byte) ([]byte, question, error) {
 		return nil, q, nil
 	case q.typ == typeHTTPS || q.typ == typeSVCB:
 		return reply(raw, q, 0, netip.Addr{}), q, nil
+	}
+	if answer := s.ours(raw, q); answer != nil {
+		return answer, q, nil
 	}
 	if a, ok := s.Lent(q.name); ok {
 		if q.typ != typeA && q.typ != typeANY {

@@ -121,9 +121,9 @@ func writeLabel(w *strings.Builder, label []byte) {
 	}
 }
 
-// reply builds an answer of our own to raw: its question, at most one address,
+// reply builds an answer of our own to raw: its question, addresses of ours,
 // and the pseudo-record that RFC 6891 section 7 demands if raw had one.
-func reply(raw []byte, q question, rcode uint16, addr netip.Addr) []byte {
+func reply(raw []byte, q question, rcode uint16, addrs ...netip.Addr) []byte {
 	out := make([]byte, headerLen, q.end+64)
 	copy(out, raw[:2])
 	f := flags(raw)
@@ -132,13 +132,20 @@ func reply(raw []byte, q question, rcode uint16, addr netip.Addr) []byte {
 		binary.BigEndian.PutUint16(out[4:], 1)
 		out = append(out, raw[headerLen:q.end]...)
 	}
-	if addr.IsValid() {
-		binary.BigEndian.PutUint16(out[6:], 1)
-		out = append(out, 0xc0, headerLen, 0, typeA, 0, classIN)
+	for _, addr := range addrs {
+		b := addr.AsSlice()
+		if len(b) == 0 { // no address
+			continue
+		}
+		out[7]++
+		typ := byte(typeA)
+		if addr.Is6() {
+			typ = typeAAAA
+		}
+		out = append(out, 0xc0, headerLen, 0, typ, 0, classIN)
 		out = binary.BigEndian.AppendUint32(out, lentTTL)
-		b := addr.As4()
-		out = append(out, 0, 4)
-		out = append(out, b[:]...)
+		out = append(out, 0, byte(len(b)))
+		out = append(out, b...)
 	}
 	if _, do, ok := edns(raw); ok {
 		binary.BigEndian.PutUint16(out[10:], 1)

@@ -88,8 +88,7 @@ func (s *Server) makePlan() {
 	var p Plan
 	servers := s.config.Nameservers
 	if len(servers) == 0 {
-		// glibc and musl then ask 127.0.0.1, Go ::1 too.
-		servers = []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
+		servers = defaultServers
 	}
 	renamed := map[netip.Addr]netip.Addr{}
 	for _, a := range servers {
@@ -110,19 +109,13 @@ func (s *Server) makePlan() {
 			p.Take = appendNew(p.Take, a)
 		}
 	}
+	for _, a := range s.Stands {
+		p.Take = appendNew(p.Take, a)
+	}
 	if len(renamed) > 0 {
 		p.Resolv = rename(s.Resolv, renamed)
 	}
 	s.plan = p
-}
-
-// upstream returns the server that dst stands for.
-func (s *Server) upstream(dst netip.AddrPort) netip.AddrPort {
-	a := dst.Addr().Unmap()
-	if real, ok := s.stands[a]; ok {
-		a = real
-	}
-	return netip.AddrPortFrom(a, dst.Port())
 }
 
 func loopback(a netip.Addr) netip.Addr {

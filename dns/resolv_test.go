@@ -66,7 +66,7 @@ func TestUpstream(t *testing.T) {
 		t.Fatalf("take %v", take)
 	}
 	for in, want := range map[string]string{"198.19.254.2:53": "[fe80::1%eth0]:53", "10.0.0.2:53": "10.0.0.2:53"} {
-		if got := s.upstream(netip.MustParseAddrPort(in)); got.String() != want {
+		if got := s.upstreams(netip.MustParseAddrPort(in)); len(got) != 1 || got[0].String() != want {
 			t.Errorf("upstream(%s) = %v, want %s", in, got, want)
 		}
 	}

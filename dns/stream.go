@@ -125,8 +125,7 @@ func (t *stream) dial() error {
 	}
 	ctx, cancel := context.WithTimeout(t.s.ctx, t.s.wait)
 	defer cancel()
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "tcp", t.s.upstream(t.dst).String())
+	conn, err := dialAll(ctx, t.s.upstreams(t.dst))
 	if err != nil {
 		t.refuse = err
 		return err
