@@ -52,6 +52,7 @@
 package datagram
 
 import (
+	"cmp"
 	"container/list"
 	"net/netip"
 	"sync"
@@ -130,6 +131,10 @@ type Relay struct {
 
 	// Socket makes sockets that send on the host's network. Nil: unix.Socket.
 	Socket func(domain, typ, proto int) (int, error)
+
+	// Source is what talks are recorded as coming from. "":
+	// flow.SourceNamespace.
+	Source flow.Source
 
 	// MaxTalks bounds the talks, and so the sockets. 0: 1024.
 	MaxTalks int
@@ -349,7 +354,7 @@ func (r *Relay) name(a netip.Addr) (string, bool) {
 
 // facts is what is known of a talk from its first packet.
 func (r *Relay) facts(proto uint8, p Packet) flow.Conn {
-	c := flow.Conn{Source: r.Source, Src: p.Src(), Dst: p.Dst(), Started: time.Now(), Transport: "udp", Opaque: "udp"}
+	c := flow.Conn{Source: cmp.Or(r.Source, flow.SourceNamespace), Src: p.Src(), Dst: p.Dst(), Started: time.Now(), Transport: "udp", Opaque: "udp"}
 	c.Host, _ = r.name(c.Dst.Addr())
 	switch {
 	case proto != unix.IPPROTO_UDP:
