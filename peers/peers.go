@@ -33,8 +33,8 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -105,13 +105,20 @@ func (l *List) index(name string) int {
 	return slices.IndexFunc(l.Peers, func(p Peer) bool { return p.Name == name })
 }
 
-// names are what a file, a label and a shell take without quotes.
-var names = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._@-]{0,62}$`)
+// maxName is the length of a label of the DNS.
+const maxName = 63
 
-// CheckName reports what is wrong with the name of a peer.
+// CheckName reports what is wrong with the name of a peer: it is to be what a
+// file, a label and a shell take without quotes.
 func CheckName(name string) error {
-	if !names.MatchString(name) {
-		return fmt.Errorf("peer %q: a name is 1 to 63 letters, digits and . _ - @, and begins with a letter or digit", name)
+	good := name != "" && len(name) <= maxName && !strings.ContainsRune("._-@", rune(name[0]))
+	for _, c := range []byte(name) {
+		letter := 'a' <= c|0x20 && c|0x20 <= 'z'
+		digit := '0' <= c && c <= '9'
+		good = good && (letter || digit || strings.ContainsRune("._-@", rune(c)))
+	}
+	if !good {
+		return fmt.Errorf("peer %q: a name is 1 to %d letters, digits and . _ - @, and begins with a letter or digit", name, maxName)
 	}
 	return nil
 }
