@@ -40,12 +40,26 @@ func newRootCommand() *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w (see '%s --help')", err, cmd.CommandPath())}
 	})
-	root.AddCommand(newRunCommand(), newExecCommand(), newFlowsCommand(), newSessionsCommand(), newImportCommand(), newMarkCommand(), newConfigCommand(), newNamespaceCommand(), newCACommand(), &cobra.Command{
-		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
-		Run: func(cmd *cobra.Command, _ []string) { fmt.Fprintf(cmd.OutOrStdout(), "trace %s\n", programVersion()) },
-	})
+	root.AddCommand(
+		newRunCommand(),
+		newExecCommand(),
+		newServeCommand(),
+		newFlowsCommand(),
+		newSessionsCommand(),
+		newImportCommand(),
+		newMarkCommand(),
+		newConfigCommand(),
+		newNamespaceCommand(),
+		newCACommand(),
+		newVersionCommand(),
+	)
 	configured(root)
 	return root
+}
+
+func newVersionCommand() *cobra.Command {
+	return &cobra.Command{Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+		Run: func(cmd *cobra.Command, _ []string) { fmt.Fprintf(cmd.OutOrStdout(), "trace %s\n", programVersion()) }}
 }
 
 // rootArgs turns an unknown command into a usage error.

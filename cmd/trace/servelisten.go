@@ -1,0 +1,119 @@
+package main
+
+import (
+	"context"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"net"
+	"syscall"
+
+	"trace/control"
+	"trace/flow"
+	"trace/proxy"
+)
+
+// serveControl answers the commands that find this serve, unless it came to
+// nothing.
+func (s *server) serveControl(ctx context.Context, l *control.Listen, failed error) {
+	if failed != nil {
+		l.Close()
+		return
+	}
+	c := &control.Server{Status: s.status, Log: s.log}
+	s.serving.Go(func() {
+		if err := c.Serve(ctx, l); err != nil {
+			s.log("control socket: %v", err)
+		}
+	})
+}
+
+// listens notes a listener.
+func (s *server) listens(kind, addr string) {
+	s.listeners = append(s.listeners, control.Listener{Kind: kind, Addr: addr})
+}
+
+// listen makes a listener, or takes the one that systemd made for it.
+func (s *server) listen(kind, addr string) (net.Listener, error) {
+	l := s.given.listener(kind)
+	if l != nil {
+		if err := s.o.exposed("the "+kind+" socket of systemd,", l.Addr().String()); err != nil {
+			l.Close()
+			return nil, err
+		}
+	} else {
+		var err error
+		if l, err = net.Listen("tcp", addr); err != nil {
+			return nil, taken(err, addr)
+		}
+	}
+	s.listens(kind, l.Addr().String())
+	return l, nil
+}
+
+// An inUseError says that a port is taken, and by whom.
+type inUseError struct {
+	err    error
+	holder string // "": nobody knows
+}
+
+func (e *inUseError) Error() string {
+	if e.holder == "" {
+		return e.err.Error()
+	}
+	return e.err.Error() + ": " + e.holder + " has it"
+}
+
+func (e *inUseError) Unwrap() error { return e.err }
+
+// Hint says what to do about it.
+func (e *inUseError) Hint() string {
+	return "trace status tells whether it is a serve of yours; --listen ADDR:PORT takes another, port 0 a free one"
+}
+
+// taken adds to the error of a listener who has the port.
+func taken(err error, addr string) error {
+	if !errors.Is(err, syscall.EADDRINUSE) {
+		return err
+	}
+	return &inUseError{err, portHolder(addr)}
+}
+
+// openReverse makes the reverse proxy.
+func (s *server) openReverse(accept, ctx context.Context, bases *baseURLs) error {
+	l, err := s.listen("reverse", s.o.listen)
+	if err != nil {
+		return err
+	}
+	p := &proxy.Reverse{
+		Routes: bases.routes, Dial: s.rules.out.DialContext, ConnectTo: s.rules.connectTo, Roots: s.clients.roots,
+		NewTap: s.clients.tapInto, NextID: s.clients.nextID,
+		Enter: func(label, token string) (proxy.Lane, *flow.Error) {
+			if denied := s.denied(token); denied != nil {
+				return s.clients.lane(flow.SourceReverse, ""), denied
+			}
+			return s.clients.lane(flow.SourceReverse, label), nil
+		},
+	}
+	context.AfterFunc(accept, func() { l.Close() })
+	s.serving.Go(func() {
+		if err := p.Serve(ctx, l); err != nil && accept.Err() == nil {
+			s.fail(fmt.Errorf("reverse proxy: %w", err))
+		}
+	})
+	base := "http://" + l.Addr().String()
+	s.say("reverse proxy: %s (ANTHROPIC_BASE_URL=%s/anthropic, OPENAI_BASE_URL=%s/openai/v1, GOOGLE_GEMINI_BASE_URL=%s/gemini; /@NAME before that is a session NAME)", base, base, base, base)
+	return nil
+}
+
+// denied says why a token is not the right one.
+func (s *server) denied(token string) *flow.Error {
+	if s.o.token == "" || subtle.ConstantTimeCompare([]byte(token), []byte(s.o.token)) == 1 {
+		return nil
+	}
+	e := &flow.Error{Where: flow.AtClient, Code: "denied", Message: "this proxy wants a token", Hint: "call http://ADDR/@NAME:TOKEN/PREFIX/… with the token that trace serve was given"}
+	if token != "" {
+		e.Message = "wrong token"
+	}
+	return e
+}
