@@ -9,11 +9,18 @@ import (
 // Pieces calls fn for the events of both sides of a flow, or for its messages,
 // in the order of Events and Messages. It holds a segment of them at a time,
 // however many there are, and stops at the first error of fn.
-func (r *Reader) Pieces(id int64, fn func(flow.Piece) error) error {
+func (r *Reader) Pieces(id int64, fn func(flow.Piece) error) error { return r.PiecesFrom(id, 0, fn) }
+
+// PiecesFrom is Pieces from the event or message with that index on. What lies
+// before is not read.
+func (r *Reader) PiecesFrom(id int64, index int, fn func(flow.Piece) error) error {
 	if err := r.with(func(d *db) error { return exists(d, id) }); err != nil {
 		return err
 	}
 	cursors := [3]cursor{{part: partRequest}, {part: partResponse}, {part: partMessages}}
+	for i := range cursors {
+		cursors[i].from = int64(index)
+	}
 	for {
 		var first *cursor
 		for i := range cursors {
@@ -38,6 +45,7 @@ func (r *Reader) Pieces(id int64, fn func(flow.Piece) error) error {
 // A cursor is how far the pieces of a part have been read.
 type cursor struct {
 	part int
+	from int64 // pieces with a lower index are passed over
 	seq  int64 // of the next segment
 	ps   []*piece
 	over bool
@@ -57,7 +65,7 @@ func (r *Reader) fill(id int64, c *cursor) error {
 }
 
 func (r *Reader) fillOnce(d *db, id int64, c *cursor) error {
-	row, err := d.one("SELECT seq,first,recipe,times FROM body WHERE flow=? AND part=? AND seq>=? AND times IS NOT NULL ORDER BY seq LIMIT 1", id, c.part, c.seq)
+	row, err := d.one("SELECT seq,first,recipe,times FROM body WHERE flow=? AND part=? AND seq>=? AND times IS NOT NULL AND first+count>? ORDER BY seq LIMIT 1", id, c.part, c.seq, c.from)
 	if err != nil {
 		return err
 	}
@@ -73,7 +81,7 @@ func (r *Reader) fillOnce(d *db, id int64, c *cursor) error {
 		return fmt.Errorf("flow %d: %w", id, err)
 	}
 	for _, p := range ps {
-		if p.flags&isPlain == 0 {
+		if p.flags&isPlain == 0 && p.idx >= c.from {
 			c.ps = append(c.ps, p)
 		}
 	}

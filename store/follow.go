@@ -38,6 +38,10 @@ type Change struct {
 	Piece *flow.Piece    // Streamed
 	Conn  *flow.Conn     // ConnOpened, ConnEnded
 	Note  *flow.Note     // Noted, SessionNoted
+	// Rev is the number of a burst that this tells of, or of a later one: those
+	// before it have been told when a Change with a higher number comes. It is
+	// what Reader.Changed counts by.
+	Rev int64
 }
 
 // The rhythm of followers.
@@ -57,6 +61,12 @@ func (r *Reader) Follow(ctx context.Context, fromStart bool, fn func(Change) err
 	return r.follow(ctx, &follower{r: r, skip: !fromStart}, fn)
 }
 
+// FollowNow is Follow from now on. began is called first, once, with the number of
+// the last burst of what is there already and is not told.
+func (r *Reader) FollowNow(ctx context.Context, began func(rev int64), fn func(Change) error) error {
+	return r.follow(ctx, &follower{r: r, skip: true, began: began}, fn)
+}
+
 // FollowFlow is Follow for one flow, from its start. It returns nil after Done
 // and ErrNoFlow if there is no such flow.
 func (r *Reader) FollowFlow(ctx context.Context, id int64, fn func(Change) error) error {
@@ -72,6 +82,8 @@ type follower struct {
 	r    *Reader
 	only int64 // the one flow that is wanted
 	skip bool  // what is there at first is not told
+	// began is called when that is known; nil: nobody asks.
+	began func(rev int64)
 
 	rev   int64               // bursts up to this one were looked at
 	flows map[int64]*followed // those not Done
@@ -156,7 +168,11 @@ func (f *follower) pass(d *db, crashed bool) (more bool, err error) {
 	err = d.snapshot(func() error {
 		if f.skip {
 			f.skip = false
-			return f.prime(d)
+			err := f.prime(d)
+			if err == nil && f.began != nil {
+				f.began(f.rev)
+			}
+			return err
 		}
 		upto, err := f.horizon(d)
 		if err != nil {
@@ -177,6 +193,9 @@ func (f *follower) pass(d *db, crashed bool) (more bool, err error) {
 		f.rev = upto
 		if more = upto < last || len(f.late) > 0; crashed && !more && err == nil {
 			err = f.mourn(d)
+		}
+		for i := range f.out {
+			f.out[i].Rev = upto
 		}
 		return err
 	})
