@@ -49,6 +49,7 @@ var mayImport = map[string][]string{
 	"export":         {"flow", "llm", "redact"},
 	"importer":       {"flow", "wire"},
 	"replay":         {"flow"},
+	"web":            {"flow", "llm"},
 	"doctor":         {"netns"},
 	"control":        {},
 	"cmd/trace":      {"*"},

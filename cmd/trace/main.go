@@ -46,6 +46,7 @@ func newRootCommand() *cobra.Command {
 		newServeCommand(),
 		newFlowsCommand(),
 		newSessionsCommand(),
+		newWebCommand(),
 		newImportCommand(),
 		newMarkCommand(),
 		newConfigCommand(),

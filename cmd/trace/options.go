@@ -33,6 +33,7 @@ type runOptions struct {
 	waitAll     bool
 	maps        []string
 	play        playOptions
+	web         string
 
 	argv []string
 }
@@ -54,6 +55,8 @@ func (o *runOptions) register(cmd *cobra.Command) {
 	f.BoolVar(&o.noLocalhost, "no-localhost", false, "keep the localhost of the command and that of the host apart")
 	f.BoolVar(&o.waitAll, "wait-all", false, "after the command, wait for the other processes in its namespace")
 	o.play.register(cmd)
+	f.StringVar(&o.web, "web", "", "serve the live page during the run, on this `ADDR` of loopback (default "+defaultWebAddr+")")
+	f.Lookup("web").NoOptDefVal = defaultWebAddr
 	f.BoolVar(&o.quiet, "quiet", false, "print nothing of our own")
 }
 
@@ -72,6 +75,9 @@ func (o *runOptions) check() error {
 		return err
 	}
 	if err := o.play.check(); err != nil {
+		return err
+	}
+	if err := checkWeb(o.web); err != nil {
 		return err
 	}
 	if o.session == "" {

@@ -90,18 +90,21 @@ type run struct {
 	logTo  *os.File
 	record *recording
 	keys   *keyLog // of --keylog
+	web    runWeb
 }
 
-// openFiles opens what --log and --keylog name. Without --log diagnostics go
+// openFiles opens what --log, --keylog and --web name. Without --log diagnostics go
 // nowhere.
 func (r *run) openFiles() (err error) {
 	if r.logTo, r.log, err = openLog(r.o.log); err != nil {
 		return err
 	}
 	if r.o.keylog != "" {
-		r.keys, err = openKeyLog(r.o.keylog)
+		if r.keys, err = openKeyLog(r.o.keylog); err != nil {
+			return err
+		}
 	}
-	return err
+	return r.web.listen(r.o.web)
 }
 
 // openLog opens a file for our own diagnostics; "" is none.
@@ -148,12 +151,15 @@ func (r *run) open(o recordingOptions) error {
 	if r.source == flow.SourceNamespace {
 		o.session.Link, o.session.Device = r.o.link, r.o.device
 	}
-	r.record, err = record(o)
+	if r.record, err = record(o); err == nil {
+		r.web.serve(r.record, r.log)
+	}
 	return err
 }
 
 // finish ends the record and says where it lies.
 func (r *run) finish(code int) error {
+	r.web.close(code)
 	s, err := r.record.end(code)
 	if r.keys != nil {
 		err = errors.Join(err, r.keys.close())

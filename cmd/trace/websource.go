@@ -1,0 +1,139 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+
+	"trace/flow"
+	"trace/store"
+	"trace/web"
+)
+
+// webSource finds the sessions that the page shows: those of the state directory,
+// and one that is shown first, wherever it lies.
+type webSource struct {
+	first func() (*store.Reader, error)
+	live  *store.Store // which this process writes; nil: none
+	// prices of tokens; nil: none are known
+	prices *priceList
+}
+
+// Sessions lists what is recorded, newest first.
+func (s *webSource) Sessions() ([]flow.Session, error) {
+	dir, err := store.Dir()
+	if err != nil {
+		return nil, err
+	}
+	list, err := store.List(dir)
+	list = slices.DeleteFunc(list, func(s flow.Session) bool { return s.PID == 0 && s.Name == "" }) // unreadable
+	slices.Reverse(list)
+	return list, err
+}
+
+// Open opens a session.
+func (s *webSource) Open(id string) (web.Record, error) {
+	r, err := s.first()
+	if err != nil {
+		return nil, notFound(err)
+	}
+	first, err := r.Run()
+	if err != nil {
+		closing(r)
+		return nil, err
+	}
+	if id == "" || id == first.ID {
+		return &webRecord{Reader: r, live: s.live, prices: s.prices}, nil
+	}
+	closing(r)
+	dir, err := store.Dir()
+	if err != nil {
+		return nil, err
+	}
+	path := store.Path(dir, flow.Session{ID: id})
+	if r, err = store.Open(path); err != nil {
+		return nil, notFound(err)
+	}
+	return &webRecord{Reader: r, prices: s.prices}, nil
+}
+
+// notFound makes an answer of the error of a lookup.
+func notFound(err error) error {
+	return &web.Problem{Status: http.StatusNotFound, Message: err.Error(), Hint: "'trace sessions list' shows what is recorded"}
+}
+
+// A webRecord is a session as the page reads it.
+type webRecord struct {
+	*store.Reader
+	live   *store.Store // this process writes it
+	prices *priceList   // nil: no costs
+}
+
+// Flow returns a flow with its heads.
+func (r *webRecord) Flow(id int64) (*flow.Exchange, error) {
+	x, err := r.Reader.Flow(id)
+	if errors.Is(err, store.ErrNoFlow) {
+		return nil, noSuchFlow(id)
+	}
+	return x, err
+}
+
+func noSuchFlow(id int64) error {
+	return &web.Problem{Status: http.StatusNotFound, Message: fmt.Sprintf("flow %d: there is none in this session", id)}
+}
+
+// Changed returns flows that are new or have changed.
+func (r *webRecord) Changed(after int64, n int) (list []web.Revised, last int64, more bool, err error) {
+	xs, last, more, err := r.Reader.Changed(after, n)
+	list = make([]web.Revised, len(xs))
+	for i, x := range xs {
+		list[i] = web.Revised{Exchange: x.Exchange, Rev: x.Rev}
+	}
+	return list, last, more, err
+}
+
+// webSteps are the steps that the page hears of.
+var webSteps = map[store.Step]web.Step{store.Opened: web.Opened, store.RequestDone: web.RequestDone, store.Responded: web.Responded,
+	store.Streamed: web.Streamed, store.Noted: web.Noted, store.Done: web.Done}
+
+// Follow tells what happens from now on.
+func (r *webRecord) Follow(ctx context.Context, began func(rev int64), fn func(web.Change) error) error {
+	return r.FollowNow(ctx, began, func(c store.Change) error {
+		return fn(web.Change{Step: webSteps[c.Step], Flow: c.Flow, Piece: c.Piece, Rev: c.Rev})
+	})
+}
+
+// Calls finds out what rows tell of calls to language models.
+func (r *webRecord) Calls(xs []*flow.Exchange, now bool) map[int64]web.Call {
+	var own []*flow.Exchange // flows are shared, what is found out is ours
+	for _, x := range xs {
+		if recognised(x) {
+			y := *x
+			own = append(own, &y)
+		}
+	}
+	if len(own) == 0 {
+		return nil
+	}
+	missing := attachStored(r.Reader, own)
+	if now {
+		inParallel(missing, func(x *flow.Exchange) { attachRead(r.Reader, x) })
+	}
+	calls := make(map[int64]web.Call, len(own))
+	for _, x := range own {
+		call := web.Call{}
+		if s := callOf(x); s != nil {
+			call.Model = s.Model
+			if call.Model == "" {
+				call.Model = s.Served
+			}
+			if u := s.Usage; u != nil {
+				call.Tokens = &web.Tokens{Input: u.Input, CacheRead: u.CacheRead, CacheWrite: u.CacheWrite, Output: u.Output, Reasoning: u.Reasoning}
+			}
+		}
+		calls[x.ID] = call
+	}
+	return calls
+}
