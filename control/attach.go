@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 )
 
 // MaxBatch bounds a batch, in bytes.
@@ -33,8 +35,8 @@ type Receiver interface {
 
 // A Hello begins or resumes a session.
 type Hello struct {
-	Format  int             `json:"format"` // of rows
-	Session json.RawMessage `json:"session"`
+	Format  int    `json:"format"`  // of rows
+	Session []byte `json:"session"` // who and what, as a row
 }
 
 // A Position says how far a session is kept. Only the ends know how to read it.
@@ -108,18 +110,12 @@ func (s *Server) attach(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusUnprocessableEntity, fmt.Errorf("session %s: %w", id, err))
 		return
 	}
+	s.join(callerOf(r), id) // before, so that the end of an older connection does not count
 	pos, err := s.Attach.Open(id, h)
 	if err != nil {
 		s.fail(w, id, err)
 		return
 	}
-	c := callerOf(r)
-	c.mu.Lock()
-	if c.attached == nil {
-		c.attached = map[string]bool{}
-	}
-	c.attached[id] = true
-	c.mu.Unlock()
 	answer(w, positioned{pos})
 }
 
@@ -159,16 +155,58 @@ func (s *Server) end(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, id, err)
 		return
 	}
-	c := callerOf(r)
-	c.mu.Lock()
-	delete(c.attached, id)
-	c.mu.Unlock()
+	s.leave(callerOf(r), id)
 	answer(w, kept)
+}
+
+// join notes that a session comes over a connection.
+func (s *Server) join(c *caller, id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c.attached[id] {
+		return
+	}
+	if s.lines == nil {
+		s.lines = map[string]int{}
+	}
+	if c.attached == nil {
+		c.attached = map[string]bool{}
+	}
+	c.attached[id] = true
+	s.lines[id]++
+}
+
+// leave notes that it does not any more, and tells whether another connection
+// has it.
+func (s *Server) leave(c *caller, id string) (others bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c.attached[id] {
+		delete(c.attached, id)
+		s.lines[id]--
+	}
+	if s.lines[id] > 0 {
+		return true
+	}
+	delete(s.lines, id)
+	return false
+}
+
+// gone tells that a connection is closed.
+func (s *Server) gone(c *caller) {
+	s.mu.Lock()
+	ids := slices.Collect(maps.Keys(c.attached))
+	s.mu.Unlock()
+	for _, id := range ids {
+		if !s.leave(c, id) {
+			s.Attach.Lost(id)
+		}
+	}
 }
 
 // fail tells a run what is the matter with its session.
 func (s *Server) fail(w http.ResponseWriter, id string, err error) {
-	s.log("attach %s: %v", id, err)
+	s.note("attach %s: %v", id, err)
 	var refused *RefusedError
 	switch {
 	case errors.Is(err, ErrPosition):

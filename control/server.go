@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"sync"
@@ -28,6 +29,9 @@ type Server struct {
 	Attach Receiver
 	// Log gets diagnostics; nil: silent.
 	Log func(format string, args ...any)
+
+	mu    sync.Mutex
+	lines map[string]int // connections that send a session
 }
 
 // Serve answers on l until ctx is over, and closes it.
@@ -40,10 +44,10 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		},
 		ConnState: func(c net.Conn, state http.ConnState) {
 			if state == http.StateClosed {
-				c.(*caller).gone(s.Attach)
+				s.gone(c.(*caller))
 			}
 		},
-		ErrorLog: nil,
+		ErrorLog: log.New(io.Discard, "", 0),
 	}
 	stopped := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
@@ -65,7 +69,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	return err
 }
 
-func (s *Server) log(format string, args ...any) {
+func (s *Server) note(format string, args ...any) {
 	if s.Log != nil {
 		s.Log(format, args...)
 	}
@@ -94,21 +98,10 @@ type caller struct {
 	uid, pid int
 	err      error
 
-	mu       sync.Mutex
-	attached map[string]bool // sessions that it sends
+	attached map[string]bool // sessions that it sends; under Server.mu
 }
 
 type callerKey struct{}
-
-// gone tells that the connection is closed.
-func (c *caller) gone(r Receiver) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for id := range c.attached {
-		r.Lost(id)
-	}
-	c.attached = nil
-}
 
 // admit refuses whoever is not this user or root.
 func (c *caller) admit() error {

@@ -24,6 +24,10 @@ var ErrCopy = errors.New("session is received from a run, which alone adds to it
 // ErrPosition says that a batch does not begin where the copy ends.
 var ErrPosition = errors.New("batch does not begin where the copy ends")
 
+// ErrUncopied is returned for a session, or part of one, that can never be kept: it
+// is of another format, or damaged.
+var ErrUncopied = errors.New("session cannot be kept")
+
 // copySuffix is how the name of a copy ends that lies beside the file which it
 // was made of. When that is gone, Find takes it by the beginning of its name.
 const copySuffix = "-attached"
@@ -59,18 +63,18 @@ type Copy struct {
 // of the session. ErrRunning says that another process makes it.
 func NewCopy(dir string, row []byte, format int) (*Copy, error) {
 	if format != schemaVersion {
-		return nil, fmt.Errorf("session of format %d: this trace keeps those of format %d: let both be of one version", format, schemaVersion)
+		return nil, fmt.Errorf("%w: it is of format %d, this trace keeps format %d: let both be of one version", ErrUncopied, format, schemaVersion)
 	}
 	t, r, rest, err := parseRow(row, nil)
 	if err == nil && (t != rowSession || len(rest) > 0) {
 		err = errBatch
 	}
 	if err != nil {
-		return nil, fmt.Errorf("session: %w", err)
+		return nil, fmt.Errorf("%w: its own row: %w", ErrUncopied, err)
 	}
 	id := r.text(0)
 	if timeOf(id).IsZero() || strings.Trim(id, crockford) != "" {
-		return nil, fmt.Errorf("session %q: not an id", id)
+		return nil, fmt.Errorf("%w: %q is no id", ErrUncopied, id)
 	}
 	r[11], r[12] = nil, nil // it has not ended
 	if dir, err = filepath.Abs(dir); err != nil {
@@ -276,7 +280,7 @@ func (c *Copy) Apply(from string, batch []byte) error {
 	}
 	to, rows, err := parseBatch(batch)
 	if err != nil {
-		return fmt.Errorf("session %s: %w", c.path, err)
+		return fmt.Errorf("%w: %w", ErrUncopied, err)
 	}
 	flows := c.flows
 	err = c.db.immediate(func() error {
@@ -299,6 +303,9 @@ func (c *Copy) Apply(from string, batch []byte) error {
 	})
 	if err != nil {
 		c.rev--
+		if errors.Is(err, errBatch) {
+			return fmt.Errorf("%w: %w", ErrUncopied, err)
+		}
 		return fmt.Errorf("session %s: %w", c.path, err)
 	}
 	c.at, c.flows = to, flows

@@ -77,6 +77,22 @@ func (f *Feed) Seek(position string) (err error) {
 // Position returns where the feed is.
 func (f *Feed) Position() string { return f.at.String() }
 
+// Left returns how many flows were not handed out before a position, or not
+// whole.
+func (f *Feed) Left(position string) (n int64, err error) {
+	p := feedPosition{}
+	if position != "" {
+		if p, err = parsePosition(position); err != nil {
+			return 0, err
+		}
+	}
+	err = f.w.with(func(d *db) error {
+		n, err = d.number("SELECT count(*) FROM flow WHERE rev>?", p.rev)
+		return err
+	})
+	return n, err
+}
+
 // Next waits for news and returns them, valid until it is called again. io.EOF
 // says that the session has ended, or crashed, and everything was handed out.
 func (f *Feed) Next(ctx context.Context) (batch []byte, err error) {

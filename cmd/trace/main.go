@@ -44,6 +44,8 @@ func newRootCommand() *cobra.Command {
 		newRunCommand(),
 		newExecCommand(),
 		newServeCommand(),
+		newServeStatusCommand(),
+		newAttachCommand(),
 		newFlowsCommand(),
 		newSessionsCommand(),
 		newWebCommand(),

@@ -29,6 +29,7 @@ type runOptions struct {
 	keylog      string
 	pcap        string
 	quiet       bool
+	attach      string
 	noLocalhost bool
 	waitAll     bool
 	maps        []string
@@ -54,6 +55,8 @@ func (o *runOptions) register(cmd *cobra.Command) {
 	f.StringVar(&o.pcap, "pcap", "", "also write the packets, and what decrypts them, to `FILE` as pcapng; needs --keep-secrets")
 	f.BoolVar(&o.noLocalhost, "no-localhost", false, "keep the localhost of the command and that of the host apart")
 	f.BoolVar(&o.waitAll, "wait-all", false, "after the command, wait for the other processes in its namespace")
+	f.StringVar(&o.attach, "attach", "", "send the record to the running trace serve (at `SOCKET`)")
+	f.Lookup("attach").NoOptDefVal = attachDefault
 	o.play.register(cmd)
 	f.StringVar(&o.web, "web", "", "serve the live page during the run, on this `ADDR` of loopback (default "+defaultWebAddr+")")
 	f.Lookup("web").NoOptDefVal = defaultWebAddr

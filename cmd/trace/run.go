@@ -91,6 +91,8 @@ type run struct {
 	record *recording
 	keys   *keyLog // of --keylog
 	web    runWeb
+
+	attached *attachment // nil: without --attach
 }
 
 // openFiles opens what --log, --keylog and --web name. Without --log diagnostics go
@@ -151,10 +153,15 @@ func (r *run) open(o recordingOptions) error {
 	if r.source == flow.SourceNamespace {
 		o.session.Link, o.session.Device = r.o.link, r.o.device
 	}
-	if r.record, err = record(o); err == nil {
-		r.web.serve(r.record, r.log)
+	if r.record, err = record(o); err != nil {
+		return err
 	}
-	return err
+	if err = r.startAttached(); err != nil {
+		r.record.end(exitTrace)
+		return err
+	}
+	r.web.serve(r.record, r.log)
+	return nil
 }
 
 // finish ends the record and says where it lies.
@@ -164,10 +171,14 @@ func (r *run) finish(code int) error {
 	if r.keys != nil {
 		err = errors.Join(err, r.keys.close())
 	}
+	if r.attached != nil {
+		r.finishAttached(s)
+	} else {
+		r.say("%s", summary(s, r.o.noSave))
+	}
 	if r.logTo != nil {
 		r.logTo.Close()
 	}
-	r.say("%s", summary(s, r.o.noSave))
 	return err
 }
 

@@ -77,6 +77,7 @@ type server struct {
 	given   activation // sockets that systemd made
 	dir     string     // of sessions
 	clients *clients
+	runs    *receiver // those that are attached
 	started time.Time
 
 	listeners []control.Listener
@@ -189,7 +190,7 @@ func (s *server) do(ctx context.Context, bases *baseURLs) (err error) {
 	if s.given, err = activated(); err != nil {
 		return err
 	}
-	s.clients = newClients(s)
+	s.clients, s.runs = newClients(s), newReceiver(s.dir, s.log)
 	ctx, cancel := context.WithCancel(ctx)
 	accept, stop := context.WithCancel(ctx)
 	err = s.open(accept, ctx, bases)
@@ -202,6 +203,7 @@ func (s *server) do(ctx context.Context, bases *baseURLs) (err error) {
 	stop()
 	cancel()
 	s.serving.Wait()
+	s.runs.close()
 	s.clients.close()
 	return err
 }
@@ -272,7 +274,7 @@ func (s *server) fail(err error) {
 // status tells of the serve.
 func (s *server) status(context.Context) (*control.Serve, error) {
 	st := &control.Serve{PID: os.Getpid(), Version: programVersion(), Started: control.Time{Time: s.started}, Listeners: s.listeners,
-		Peers: []control.Peer{}, Sessions: s.clients.status(), Attached: []control.Attached{}}
+		Peers: []control.Peer{}, Sessions: s.clients.status(), Attached: s.runs.attached()}
 	st.Flows = s.clients.total()
 	for _, c := range st.Sessions {
 		st.OpenFlows += c.Open

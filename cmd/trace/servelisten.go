@@ -20,7 +20,7 @@ func (s *server) serveControl(ctx context.Context, l *control.Listen, failed err
 		l.Close()
 		return
 	}
-	c := &control.Server{Status: s.status, Log: s.log}
+	c := &control.Server{Status: s.status, Attach: s.runs, Log: s.log}
 	s.serving.Go(func() {
 		if err := c.Serve(ctx, l); err != nil {
 			s.log("control socket: %v", err)

@@ -23,7 +23,7 @@ const (
 // done is done by who asks. It begins with the first call that is seen; a run
 // without any pays nothing.
 type summariser struct {
-	store *store.Store
+	store summarised
 	log   func(format string, args ...any)
 
 	threads llm.Threads // of the goroutine alone
@@ -34,7 +34,14 @@ type summariser struct {
 	done chan struct{}
 }
 
-func newSummariser(s *store.Store, log func(string, ...any)) *summariser {
+// summarised is a session that takes summaries while it is written.
+type summarised interface {
+	Reader() (*store.Reader, error)
+	Flush() error
+	Annotate(id int64, doc []byte)
+}
+
+func newSummariser(s summarised, log func(string, ...any)) *summariser {
 	return &summariser{store: s, log: log, stop: make(chan struct{}), done: make(chan struct{})}
 }
 
