@@ -240,9 +240,10 @@ type row struct {
 		Decrypted                                            bool
 	}
 	Process *struct {
-		PID  int
-		Argv []string
-		Exe  string
+		PID     int
+		Argv    []string
+		Exe     string
+		Parents []int
 	}
 	Request, Response *part
 	Bytes             *struct{ Sent, Received int64 }

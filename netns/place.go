@@ -2,6 +2,7 @@ package netns
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -58,7 +59,17 @@ func candidates(pid int) (pids []int) {
 	if len(pids) == 0 {
 		pids = childrenOf(pid) // hidepid, or a kernel without lists of children
 	}
-	slices.SortStableFunc(pids, func(a, b int) int { return helperFirst(b) - helperFirst(a) })
+	first := map[int]uint64{}
+	for _, p := range pids {
+		if st, err := readStat(p); err == nil {
+			first[p] = st.start
+		}
+		if isHelper(p) {
+			first[p] |= 1 << 63
+		}
+	}
+	// The newest helper: one that was let go of lives for a while.
+	slices.SortFunc(pids, func(a, b int) int { return cmp.Or(cmp.Compare(first[b], first[a]), cmp.Compare(b, a)) })
 	for i := 0; i < len(pids); i++ {
 		for _, tid := range threads(pids[i]) {
 			for _, c := range children(pids[i], tid) {
@@ -71,11 +82,9 @@ func candidates(pid int) (pids []int) {
 	return pids
 }
 
-func helperFirst(pid int) int {
-	if name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid)); err == nil && strings.TrimSpace(string(name)) == ahead.HelperName {
-		return 1
-	}
-	return 0
+func isHelper(pid int) bool {
+	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+	return err == nil && strings.TrimSpace(string(name)) == ahead.HelperName
 }
 
 // childrenOf asks every process for its parent.
