@@ -233,6 +233,7 @@ func (j *job) must(r result, code int) result {
 
 // A row is one element of `flows list --json`.
 type row struct {
+	Source                            string
 	ID, Session, Kind, State, Started string
 	Duration                          float64 `json:"duration_ms"`
 	Conn                              struct {

@@ -94,7 +94,27 @@ func (t *proxyTrust) make(env []string) (err error) {
 			return fmt.Errorf("trust: %w", err)
 		}
 	}
+	if err := os.WriteFile(t.wgetrc(), wgetSettings(env, t.plan.Bundle), 0o600); err != nil {
+		return fmt.Errorf("trust: %w", err)
+	}
 	return nil
+}
+
+// wgetrc is the file of wget's settings: wget has no variable for roots but can
+// be told of other settings.
+func (t *proxyTrust) wgetrc() string { return filepath.Join(t.dir, "wgetrc") }
+
+// wgetSettings are the user's own, with a bundle of roots added.
+func wgetSettings(env []string, bundle string) []byte {
+	own := variable(env, "WGETRC")
+	if own == "" {
+		own = filepath.Join(variable(env, "HOME"), ".wgetrc")
+	}
+	settings, err := os.ReadFile(own)
+	if err != nil {
+		settings = nil // wget goes without, too
+	}
+	return fmt.Appendf(settings, "\nca_certificate = %s\n", bundle)
 }
 
 // remove removes the files.
@@ -106,7 +126,7 @@ func (t *proxyTrust) remove() {
 
 // environ returns the environment of a command whose proxy is at a URL.
 func (t *proxyTrust) environ(env []string, at string) []string {
-	set := map[string]string{"NODE_USE_ENV_PROXY": "1"} // Node has the rest of the variables for nothing without
+	set := map[string]string{"WGETRC": t.wgetrc(), "NODE_USE_ENV_PROXY": "1"} // without which Node heeds none of the others
 	for _, name := range proxyVariables {
 		set[name] = at
 	}

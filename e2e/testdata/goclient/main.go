@@ -21,7 +21,9 @@ func main() {
 		os.Exit(2)
 	}
 	tr := http.DefaultTransport.(*http.Transport).Clone()
-	tr.Proxy = nil
+	if os.Getenv("GOCLIENT_PROXY") == "" {
+		tr.Proxy = nil
+	}
 	tr.ForceAttemptHTTP2 = os.Getenv("GOCLIENT_H2") != ""
 	resp, err := (&http.Client{Transport: tr}).Do(req)
 	if err != nil {
