@@ -222,3 +222,52 @@ func TestServeActivated(t *testing.T) {
 		t.Errorf("recorded: %+v", rows)
 	}
 }
+
+// TestServeProxy has users of the explicit proxy, each recorded in his own session and
+// with the program that he is, and one that is not let in.
+func TestServeProxy(t *testing.T) {
+	need(t, "curl")
+	ca := newAuthority(t, "serve")
+	o := serve(t, &tls.Config{Certificates: []tls.Certificate{ca.leaf(t, []string{"api.example.test"}, nil)}, NextProtos: []string{"h2", "http/1.1"}}, nil)
+	j := newJob(t, both()[0])
+	const token = "0123456789abcdef"
+	s := j.serving("--listen", "none", "--proxy", "127.0.0.1:0", "--token-file", j.file("token", token), "--keep-secrets",
+		"--upstream-ca", j.file("ca.pem", ca.pem()), "--connect-to", "::"+o.addr)
+	addr := strings.TrimPrefix(s.url("proxy"), "http://")
+	j.file("lasting.pem", j.must(j.trace("ca", "export"), 0).stdout)
+	for i, scheme := range []string{"http", "socks5h", "socks5h", "http"} {
+		url := fmt.Sprintf("https://api.example.test/bytes/%d", 1000+i)
+		j.must(j.run("curl", "-sSf", "--cacert", "lasting.pem", "-o", "out", "-x", fmt.Sprintf("%s://user%d:%s@%s", scheme, i, token, addr), url), 0)
+	}
+	if r := j.run("curl", "-sS", "-x", "http://user9:wrong@"+addr, "https://api.example.test/x"); r.code != 56 || !strings.Contains(r.stderr, "407") {
+		t.Errorf("a wrong password: curl exits %d, %s", r.code, r.stderr)
+	}
+	if r := j.run("curl", "-sS", "-x", "socks5h://user9:wrong@"+addr, "https://api.example.test/x"); r.code != 97 {
+		t.Errorf("a wrong password: curl exits %d, %s", r.code, r.stderr)
+	}
+	if code := s.stop(); code != 0 {
+		t.Errorf("exit %d\n%s", code, s.said())
+	}
+	log := o.entries()
+	if len(log) != 4 {
+		t.Fatalf("the server saw %d requests", len(log))
+	}
+	names := map[string]string{}
+	for _, r := range j.sessions() {
+		names[r.ID] = r.Name
+	}
+	for _, r := range j.flows("--all") {
+		if r.Error != nil {
+			continue
+		}
+		var i int
+		fmt.Sscanf(names[r.Session], "user%d", &i)
+		e := log[i]
+		if r.Request.Path != e.path || r.Response.SHA256 != e.respHash || r.Conn.ALPN != "h2" || r.Process == nil || !strings.Contains(r.Process.Exe, "curl") {
+			t.Errorf("%s: %+v, process %+v; the server saw %+v", names[r.Session], r.Request, r.Process, e)
+		}
+	}
+	if n := len(j.flows("--all")); n != 6 {
+		t.Errorf("%d flows, want 6", n)
+	}
+}

@@ -24,6 +24,7 @@ const (
 type known struct {
 	tags   bool // Redactor.Tag
 	key    [32]byte
+	always []form // values that are never forgotten
 	values map[string]bool
 	forms  []form
 	grams  map[uint32][]gram // four bytes of a form at offset 0 to 3
@@ -119,10 +120,15 @@ func prefix(p []byte) (k [4]byte) {
 // forget empties the memory but for the younger half of the forms.
 func (k *known) forget() {
 	old := k.forms
-	*k = known{tags: k.tags, key: k.key, learnt: k.learnt, values: map[string]bool{}, grams: map[uint32][]gram{}, short: map[[4]byte]bool{}}
+	*k = known{tags: k.tags, key: k.key, learnt: k.learnt, always: k.always, values: map[string]bool{}, grams: map[uint32][]gram{}, short: map[[4]byte]bool{}}
 	for _, f := range old[len(old)/2:] {
 		k.values[f.text] = true
 		k.form(f.text, f.kind)
+	}
+	for _, f := range k.always {
+		if !k.values[f.text] {
+			k.add(f.text, f.kind)
+		}
 	}
 }
 

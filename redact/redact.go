@@ -92,6 +92,13 @@ func New(key [32]byte) *Redactor { return &Redactor{known: known{key: key}} }
 // of New, so that short secrets cannot be guessed from it.
 func (r *Redactor) Tag() { r.known.tags, r.seen = true, nil }
 
+// Know has a value taken for a secret of a kind wherever it occurs. It is called
+// before anything is redacted.
+func (r *Redactor) Know(secret, kind string) {
+	r.known.always = append(r.known.always, form{secret, kind})
+	r.known.add(secret, kind)
+}
+
 // Failures returns how often the gate panicked and withheld what it was given.
 func (r *Redactor) Failures() int { return r.failures }
 

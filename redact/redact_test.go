@@ -145,3 +145,17 @@ func TestMultipart(t *testing.T) {
 		t.Errorf("not remembered: %s", out)
 	}
 }
+
+// TestKnow has a secret that nothing but Know tells, also after much else was learnt.
+func TestKnow(t *testing.T) {
+	r := New([32]byte{})
+	r.Know("plainwords-0123", "token")
+	for range 2 {
+		if out, n := r.String("GET /@x:plainwords-0123/y"); n != 1 || strings.Contains(out, "0123") {
+			t.Errorf("%q, %d", out, n)
+		}
+		r.known.forget()
+		r.known.forget()
+		r.seen = nil
+	}
+}

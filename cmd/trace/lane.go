@@ -22,22 +22,24 @@ type lane struct {
 	keys      []io.Writer     // get the TLS secrets of both legs; their writes never fail
 	roots     func() *x509.CertPool
 	who       func(src, dst netip.AddrPort) *flow.Process // whose connections these are; nil: nobody knows
-
-	ids atomic.Int64
+	emit      func(flow.Event)
+	nextID    func() int64 // numbers connections
 }
 
 // newLane makes the lane into a recording.
 func newLane(r *rules, rec *recording, source flow.Source, log func(format string, args ...any)) *lane {
-	return &lane{rules: r, record: rec, source: source, roots: sync.OnceValue(func() *x509.CertPool { return r.hostRoots(log) })}
+	ids := new(atomic.Int64)
+	return &lane{rules: r, record: rec, source: source, roots: sync.OnceValue(func() *x509.CertPool { return r.hostRoots(log) }),
+		emit: rec.emit, nextID: func() int64 { return ids.Add(1) }}
 }
 
-// nextID numbers connections.
-func (l *lane) nextID() int64 { return l.ids.Add(1) }
+// tap decodes what passes on a connection into the record.
+func (l *lane) tap(c *flow.Conn) mitm.Tap { return l.record.tapInto(c, l.emit) }
 
 // transparent makes what carries connections to where they wanted to go.
 func (l *lane) transparent() *mitm.Proxy {
 	return &mitm.Proxy{
-		Authority: l.authority, Dial: l.out.DialContext, Record: l.record.Append, Tap: l.record.tap, NextID: l.nextID,
+		Authority: l.authority, Dial: l.out.DialContext, Record: l.emit, Tap: l.tap, NextID: l.nextID,
 		ConnectTo: l.connectTo, RootsFunc: l.roots, Only: l.only, Bypass: l.bypass, DecryptUntrusted: l.untrusted,
 		KeyLogChild: allOf(l.keys...), KeyLogUpstream: allOf(l.keys...), Source: l.source,
 		Process: l.who,
@@ -48,12 +50,12 @@ func (l *lane) transparent() *mitm.Proxy {
 func (l *lane) reverse(routes proxy.Routes) *proxy.Reverse {
 	return &proxy.Reverse{
 		Routes: routes, Dial: l.out.DialContext, ConnectTo: l.connectTo, Roots: l.roots, KeyLog: allOf(l.keys...),
-		Record: l.record.emit, NewTap: l.record.tapInto, NextID: l.nextID,
+		Record: l.emit, NewTap: l.record.tapInto, NextID: l.nextID,
 		Process: l.who,
 	}
 }
 
 // explicit makes what a client of an explicit proxy is carried by.
 func (l *lane) explicit() proxy.Lane {
-	return proxy.Lane{Proxy: l.transparent(), Record: l.record.emit, NewTap: l.record.tapInto}
+	return proxy.Lane{Proxy: l.transparent(), Record: l.emit, NewTap: l.record.tapInto}
 }

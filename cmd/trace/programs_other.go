@@ -11,7 +11,7 @@ import (
 // programs would find the programs behind connections; only Linux tells.
 type programs struct{}
 
-func findPrograms(func(format string, args ...any)) *programs { return nil }
+func findPrograms(int, func(format string, args ...any)) *programs { return nil }
 
 func (p *programs) find(_, _ netip.AddrPort) *flow.Process { return nil }
 

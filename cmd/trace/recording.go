@@ -31,6 +31,7 @@ type recordingOptions struct {
 	jsonl   string       // the live event log, too; "": none
 	limit   bodyLimit
 	log     func(format string, args ...any)
+	secret  string // of ours, to be redacted wherever it occurs
 }
 
 // record begins a session.
@@ -48,6 +49,9 @@ func record(o recordingOptions) (*recording, error) {
 		var key [32]byte
 		rand.Read(key[:]) // never fails
 		opt.Redact = redact.New(key)
+		if o.secret != "" {
+			opt.Redact.Know(o.secret, "token")
+		}
 	}
 	r := &recording{limit: o.limit, secrets: s.Secrets}
 	var err error

@@ -101,7 +101,7 @@ func (r *run) doBeside(start func(*lane, string) (besides, error)) (int, error) 
 func (r *run) carry(signals <-chan os.Signal, listener net.Listener, start func(*lane, string) (besides, error)) (int, error) {
 	l := newLane(&r.rules, r.record, r.source, r.log)
 	l.keys = r.keyLogs()
-	who := findPrograms(r.log)
+	who := findPrograms(os.Getpid(), r.log)
 	defer who.close()
 	l.who = who.find
 	b, err := start(l, listener.Addr().String())

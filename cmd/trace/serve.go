@@ -30,6 +30,8 @@ const (
 type serveOptions struct {
 	captureFlags
 	listen    string
+	proxy     string
+	key       caKey
 	maps      []string
 	expose    bool
 	tokenFile string
@@ -59,6 +61,8 @@ NAME is the session that such a client is recorded in.`,
 	f := cmd.Flags()
 	o.captureFlags.register(f)
 	f.StringVar(&o.listen, "listen", defaultListen, "where the reverse proxy listens (`ADDR:PORT`, or none)")
+	f.StringVar(&o.proxy, "proxy", "none", "where the HTTP and SOCKS proxy listens (`ADDR:PORT`)")
+	o.key.flags(f)
 	f.StringArrayVar(&o.maps, "map", nil, "reverse proxy: carry paths under PREFIX to a server (`PREFIX=URL`); repeatable")
 	f.BoolVar(&o.expose, "expose", false, "allow listening beyond loopback; needs a token")
 	f.StringVar(&o.tokenFile, "token-file", "", "`FILE` with the token that clients must show (or TRACE_TOKEN)")
@@ -77,7 +81,9 @@ type server struct {
 	given   activation // sockets that systemd made
 	dir     string     // of sessions
 	clients *clients
-	runs    *receiver // those that are attached
+	runs    *receiver  // those that are attached
+	ca      *lastingCA // nil: not needed
+	who     *programs
 	started time.Time
 
 	listeners []control.Listener
@@ -98,8 +104,12 @@ func (o *serveOptions) check() error {
 	if o.grace < 0 {
 		return fmt.Errorf("--grace %v: want 0 or more", o.grace)
 	}
-	if o.listen != "none" {
-		return o.exposed("--listen", o.listen)
+	for _, l := range [][2]string{{"--listen", o.listen}, {"--proxy", o.proxy}} {
+		if l[1] != "none" {
+			if err := o.exposed(l[0], l[1]); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }
@@ -190,6 +200,8 @@ func (s *server) do(ctx context.Context, bases *baseURLs) (err error) {
 	if s.given, err = activated(); err != nil {
 		return err
 	}
+	s.who = findPrograms(1, s.log) // clients may be anybody's children
+	defer s.who.close()
 	s.clients, s.runs = newClients(s), newReceiver(s.dir, s.log)
 	ctx, cancel := context.WithCancel(ctx)
 	accept, stop := context.WithCancel(ctx)
@@ -217,8 +229,13 @@ func (s *server) open(accept, ctx context.Context, bases *baseURLs) (err error) 
 	}
 	s.listens("control", l.Path())
 	defer func() { s.serveControl(ctx, l, err) }()
-	if s.o.listen != "none" {
+	if s.o.listen != "none" || s.given.has("reverse") {
 		if err := s.openReverse(accept, ctx, bases); err != nil {
+			return err
+		}
+	}
+	if s.o.proxy != "none" || s.given.has("proxy") {
+		if err := s.openProxy(accept, ctx); err != nil {
 			return err
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode"
 
 	"trace/control"
 	"trace/flow"
@@ -53,9 +54,10 @@ type client struct {
 	key   clientKey
 	count meter
 
-	once   sync.Once // begins the session
-	record *recording
-	err    error // why there is none
+	once  sync.Once // begins the session
+	*lane           // nil: there is none
+	proxy *mitm.Proxy
+	err   error // why there is no session
 
 	connections int       // open ones; guarded by clients.mu
 	last        time.Time // when there was one; guarded by clients.mu
@@ -79,15 +81,25 @@ func (c *clients) tapInto(f *flow.Conn, emit func(flow.Event)) mitm.Tap {
 func (c *clients) lane(source flow.Source, label string) proxy.Lane {
 	cl, err := c.enter(source, label)
 	if err != nil {
-		c.server.log("session of %s %q: %v: its traffic is not recorded", source, label, err)
-		return proxy.Lane{Record: func(flow.Event) {}}
+		c.server.say("session of %s %q: %v: its traffic is not recorded", source, label, err)
+		return c.unrecorded(source)
 	}
-	return proxy.Lane{Record: cl.emit, Leave: func() { c.leave(cl) }}
+	return proxy.Lane{Record: cl.emit, Leave: func() { c.leave(cl) }, Proxy: cl.proxy, NewTap: cl.record.tapInto}
+}
+
+// unrecorded is a lane that leads to no record.
+func (c *clients) unrecorded(source flow.Source) proxy.Lane {
+	s := c.server
+	nowhere := func(flow.Event) {}
+	l := &lane{rules: &s.rules, source: source, roots: c.roots, emit: nowhere, nextID: c.nextID}
+	p := l.transparent()
+	p.Tap = nil
+	return proxy.Lane{Record: nowhere, Proxy: p, NewTap: c.tapInto}
 }
 
 // enter returns the client that a connection is of; leave follows.
 func (c *clients) enter(source flow.Source, label string) (*client, error) {
-	key := clientKey{source, label}
+	key := clientKey{source, clientLabel(label)}
 	c.mu.Lock()
 	cl := c.open[key]
 	if cl == nil {
@@ -108,7 +120,7 @@ func (c *clients) enter(source flow.Source, label string) (*client, error) {
 	cl.connections++
 	cl.last = time.Now()
 	c.mu.Unlock()
-	cl.once.Do(func() { cl.record, cl.err = c.begin(key) })
+	cl.once.Do(func() { cl.err = c.begin(cl) })
 	if cl.err != nil {
 		c.mu.Lock()
 		if c.open[key] == cl {
@@ -120,11 +132,44 @@ func (c *clients) enter(source flow.Source, label string) (*client, error) {
 	return cl, nil
 }
 
+// maxLabel bounds a label, in characters.
+const maxLabel = 64
+
+// clientLabel makes a name of a session out of what a client says.
+func clientLabel(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if r == '/' || !unicode.IsPrint(r) {
+			return '_'
+		}
+		return r
+	}, strings.ToValidUTF8(s, "_"))
+	if r := []rune(s); len(r) > maxLabel {
+		s = string(r[:maxLabel])
+	}
+	return s
+}
+
 // begin begins the session of a client.
-func (c *clients) begin(key clientKey) (*recording, error) {
+func (c *clients) begin(cl *client) error {
 	s := c.server
-	return record(recordingOptions{dir: s.dir, limit: s.rules.limit, log: s.log,
-		session: flow.Session{Name: cmp.Or(key.label, string(key.source)), Source: key.source, PID: os.Getpid(), Secrets: s.rules.secrets}})
+	rec, err := record(recordingOptions{dir: s.dir, limit: s.rules.limit, log: s.log, secret: s.o.token,
+		session: flow.Session{Name: cmp.Or(cl.key.label, string(cl.key.source)), Source: cl.key.source, PID: os.Getpid(), Secrets: s.rules.secrets}})
+	if err != nil {
+		return err
+	}
+	l := newLane(&s.rules, rec, cl.key.source, s.log)
+	l.roots, l.nextID, l.who = c.roots, c.nextID, s.who.find
+	l.emit = func(e flow.Event) {
+		cl.count.saw(e)
+		rec.emit(e)
+	}
+	if s.ca != nil {
+		l.authority = s.ca.authority
+	}
+	c.mu.Lock() // of who looks without having entered
+	cl.lane, cl.proxy = l, l.transparent()
+	c.mu.Unlock()
+	return nil
 }
 
 // leave says that a connection is over.
@@ -153,7 +198,7 @@ func (c *clients) evict() bool {
 
 // end ends the session of a client that is not among the open ones any more.
 func (c *clients) end(cl *client) {
-	if cl.record == nil {
+	if cl.lane == nil {
 		return
 	}
 	s, err := cl.record.end(0)
@@ -234,7 +279,7 @@ func (c *clients) status() []control.Session {
 	all := []control.Session{}
 	now := time.Now()
 	for _, cl := range c.open {
-		if cl.record == nil { // of which it is not known yet whether there will be one
+		if cl.lane == nil { // of which it is not known yet whether there will be one
 			continue
 		}
 		s := cl.record.Session()
@@ -244,15 +289,6 @@ func (c *clients) status() []control.Session {
 	slices.SortFunc(all, func(a, b control.Session) int { return cmp.Compare(a.ID, b.ID) })
 	return all
 }
-
-// emit records an event of a client, and counts.
-func (cl *client) emit(e flow.Event) {
-	cl.count.saw(e)
-	cl.record.emit(e)
-}
-
-// tap decodes what passes on a connection into the record of a client.
-func (cl *client) tap(c *flow.Conn) mitm.Tap { return cl.record.tapInto(c, cl.emit) }
 
 // A meter counts the flows of a session.
 type meter struct {

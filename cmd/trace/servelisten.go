@@ -87,7 +87,7 @@ func (s *server) openReverse(accept, ctx context.Context, bases *baseURLs) error
 	}
 	p := &proxy.Reverse{
 		Routes: bases.routes, Dial: s.rules.out.DialContext, ConnectTo: s.rules.connectTo, Roots: s.clients.roots,
-		NewTap: s.clients.tapInto, NextID: s.clients.nextID,
+		NewTap: s.clients.tapInto, NextID: s.clients.nextID, Process: s.who.find,
 		Enter: func(label, token string) (proxy.Lane, *flow.Error) {
 			if denied := s.denied(token); denied != nil {
 				return s.clients.lane(flow.SourceReverse, ""), denied
@@ -116,4 +116,41 @@ func (s *server) denied(token string) *flow.Error {
 		e.Message = "wrong token"
 	}
 	return e
+}
+
+// needCA loads the authority that clients trust.
+func (s *server) needCA() (err error) {
+	if s.ca == nil {
+		s.ca, err = s.o.key.lasting(s.say)
+	}
+	return err
+}
+
+// openProxy makes the explicit proxy.
+func (s *server) openProxy(accept, ctx context.Context) error {
+	if err := s.needCA(); err != nil {
+		return err
+	}
+	l, err := s.listen("proxy", s.o.proxy)
+	if err != nil {
+		return err
+	}
+	p := &proxy.Explicit{
+		Open: func(c proxy.Client) proxy.Lane { return s.clients.lane(flow.SourceProxy, c.Label) },
+		Users: func(user, password string) (string, bool) {
+			return user, s.denied(password) == nil
+		},
+	}
+	context.AfterFunc(accept, func() { l.Close() })
+	s.serving.Go(func() {
+		if err := p.Serve(ctx, l); err != nil && accept.Err() == nil {
+			s.fail(fmt.Errorf("proxy: %w", err))
+		}
+	})
+	user := "NAME"
+	if s.o.token != "" {
+		user += ":TOKEN"
+	}
+	s.say("proxy: http://%s (HTTPS_PROXY=http://%s@%s records in session NAME; clients trust %s)", l.Addr(), user, l.Addr(), s.ca.dir.File(s.ca.Certificate))
+	return nil
 }

@@ -80,6 +80,9 @@ func (a *activation) take(fd int, name string) error {
 	return nil
 }
 
+// has tells whether there is a socket for a kind of listener.
+func (a *activation) has(kind string) bool { return a.stream[kind] != nil || a.packet[kind] != nil }
+
 // listener returns the socket for a kind of listener; nil if there is none.
 func (a *activation) listener(kind string) net.Listener {
 	l := a.stream[kind]
