@@ -81,10 +81,10 @@ func (c *Child) enter(e *entering, done chan<- error) {
 	}
 }
 
-// fileLimit returns the limit of open files that this process was started with. Go has raised the soft one since, and keeps to
-// itself what it was; children get it back. So a child that need not live tells.
+// fileLimit returns the limit of open files that this process was started with. Go has raised the soft one since, to one below the
+// hard one, and keeps to itself what it was; children get it back. So a child that need not live tells.
 func fileLimit() (limit unix.Rlimit, err error) {
-	if err = unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil || limit.Cur < limit.Max {
+	if err = unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil || limit.Cur+1 < limit.Max || limit.Cur == 0 {
 		return limit, err
 	}
 	pid, err := syscall.ForkExec(SelfExe, []string{EnterName}, &syscall.ProcAttr{Sys: &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}})

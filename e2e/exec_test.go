@@ -148,6 +148,12 @@ func TestExecErrors(t *testing.T) {
 				says(j.finish([]string{traceBin, "exec", files[0], "--", "true"}), 125, ordinary.name, "hint: ")
 			}
 			says(j.inspect([]string{"--session", "other"}, traceBin, "exec", "work", "--", "true"), map[bool]int{true: 0, false: 125}[w.root])
+			if w.root {
+				says(j.run("unshare", "-pf", "--mount-proc", traceBin, "exec", "work", "--", "true"), 125, "not here", "hint: ")
+			}
+			if got := j.must(j.run("sh", "-c", "ulimit -Sn 77; exec "+traceBin+" exec work -- sh -c 'ulimit -Sn'"), 0).stdout; got != "77\n" {
+				t.Errorf("limit %q", got)
+			}
 			l.end()
 			says(j.exec("true"), 125, "not running", "ended", "hint: ")
 			j.must(j.trace("run", "--session", "plain", "--", traceBin, "exec", "plain", "--", "true"), 125)

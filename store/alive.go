@@ -49,3 +49,16 @@ func isRunning(path string, pid int, start int64) bool {
 	err = unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB)
 	return errors.Is(err, unix.EWOULDBLOCK)
 }
+
+// Here reports whether the session's PID is, on this machine and in this
+// container, the process that started to write it.
+func (r *Reader) Here() (here bool, err error) {
+	err = r.with(func(d *db) error {
+		row, err := d.one("SELECT pid,pid_start FROM session")
+		if err == nil && row != nil {
+			here = row.int(1) != 0 && startTime(int(row.int(0))) == row.int(1)
+		}
+		return err
+	})
+	return here, err
+}

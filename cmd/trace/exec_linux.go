@@ -266,9 +266,16 @@ func (x *execution) label() string {
 	return fmt.Sprintf("session %s (%s)", x.session.ID, printable(x.session.Name))
 }
 
-// open finds the namespaces of the session. It runs before and after, so the
-// process that it names was the same all the time.
+// open finds the namespaces of the session. It runs afterwards, and so the
+// process that it names has been the same all the time.
 func (x *execution) open() (*netns.Place, error) {
+	here, err := x.reader.Here()
+	if err != nil {
+		return nil, err
+	}
+	if !here {
+		return nil, hinted(elsewhereHint, "%s: process %d is not here", x.label(), x.session.PID)
+	}
 	place, err := netns.OpenPlace(x.session.PID)
 	s, rerr := x.reader.Run()
 	switch {
@@ -295,8 +302,10 @@ func placeHint(err error) string {
 	case errors.Is(err, netns.ErrElsewhere):
 		return "do it outside of other sessions and sandboxes: from where the session was started"
 	}
-	return "do it on the machine, and in the container, where the session was started"
+	return elsewhereHint
 }
+
+const elsewhereHint = "do it on the machine, and in the container, where the session was started"
 
 // failed turns what Enter says into an exit code and an error with a hint.
 func (x *execution) failed(err error) (int, error) {
