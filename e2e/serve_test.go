@@ -103,7 +103,14 @@ func (j *job) sessions() []sessionRow {
 func TestServeIdle(t *testing.T) {
 	o := serve(t, nil, nil)
 	j := newJob(t, both()[0])
-	s := j.serving("--listen", "127.0.0.1:0", "--idle", "50ms", "--map", "o=http://"+o.addr)
+	s := j.serving("--listen", "127.0.0.1:0", "--idle", "50ms", "--map", "o=http://"+o.addr, "--web")
+	page, token, _ := strings.Cut(s.url("live page"), "/#token=")
+	ask := func() string {
+		return j.must(j.run("curl", "-sS", "-w", "%{http_code}", "-H", "Authorization: Bearer "+token, page+"/api/flows"), 0).stdout
+	}
+	if out := ask(); !strings.HasSuffix(out, "404") {
+		t.Errorf("the page, before there is a session: %s", out)
+	}
 	for range 2 {
 		j.must(j.run("curl", "-sSf", s.url("reverse proxy")+"/@me/o/text"), 0)
 		for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
@@ -114,6 +121,9 @@ func TestServeIdle(t *testing.T) {
 				t.Fatalf("the session goes on: %+v", j.sessions())
 			}
 		}
+	}
+	if out := ask(); !strings.Contains(out, `"/text"`) {
+		t.Errorf("the page does not show the flow: %s", out)
 	}
 	if rows := j.sessions(); len(rows) != 2 || rows[0].Name != "me" || rows[1].Name != "me" {
 		t.Errorf("sessions %+v, want two of me", rows)

@@ -32,6 +32,7 @@ type serveOptions struct {
 	listen    string
 	proxy     string
 	key       caKey
+	web       string
 	maps      []string
 	expose    bool
 	tokenFile string
@@ -62,6 +63,8 @@ NAME is the session that such a client is recorded in.`,
 	o.captureFlags.register(f)
 	f.StringVar(&o.listen, "listen", defaultListen, "where the reverse proxy listens (`ADDR:PORT`, or none)")
 	f.StringVar(&o.proxy, "proxy", "none", "where the HTTP and SOCKS proxy listens (`ADDR:PORT`)")
+	f.StringVar(&o.web, "web", "", "serve the live page of all sessions, on this `ADDR` of loopback (default "+defaultWebAddr+")")
+	f.Lookup("web").NoOptDefVal = defaultWebAddr
 	o.key.flags(f)
 	f.StringArrayVar(&o.maps, "map", nil, "reverse proxy: carry paths under PREFIX to a server (`PREFIX=URL`); repeatable")
 	f.BoolVar(&o.expose, "expose", false, "allow listening beyond loopback; needs a token")
@@ -82,6 +85,7 @@ type server struct {
 	dir     string     // of sessions
 	clients *clients
 	runs    *receiver  // those that are attached
+	page    *webPage   // nil: not asked for
 	ca      *lastingCA // nil: not needed
 	who     *programs
 	started time.Time
@@ -103,6 +107,9 @@ func (o *serveOptions) check() error {
 	}
 	if o.grace < 0 {
 		return fmt.Errorf("--grace %v: want 0 or more", o.grace)
+	}
+	if err := checkWeb(o.web); err != nil {
+		return err
 	}
 	for _, l := range [][2]string{{"--listen", o.listen}, {"--proxy", o.proxy}} {
 		if l[1] != "none" {
@@ -236,6 +243,11 @@ func (s *server) open(accept, ctx context.Context, bases *baseURLs) (err error) 
 	}
 	if s.o.proxy != "none" || s.given.has("proxy") {
 		if err := s.openProxy(accept, ctx); err != nil {
+			return err
+		}
+	}
+	if s.o.web != "" || s.given.has("web") {
+		if err := s.openWeb(); err != nil {
 			return err
 		}
 	}

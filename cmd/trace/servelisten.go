@@ -6,11 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"syscall"
 
 	"trace/control"
 	"trace/flow"
 	"trace/proxy"
+	"trace/store"
+	"trace/web"
 )
 
 // serveControl answers the commands that find this serve, unless it came to
@@ -153,4 +156,33 @@ func (s *server) openProxy(accept, ctx context.Context) error {
 	}
 	s.say("proxy: http://%s (HTTPS_PROXY=http://%s@%s records in session NAME; clients trust %s)", l.Addr(), user, l.Addr(), s.ca.dir.File(s.ca.Certificate))
 	return nil
+}
+
+// openWeb makes the live page. Its URL is printed also with --quiet: nobody could
+// know the token else.
+func (s *server) openWeb() (err error) {
+	l := s.given.listener("web")
+	if l != nil {
+		if _, err = web.Address(l.Addr().String()); err != nil {
+			l.Close()
+		}
+	} else {
+		l, err = web.Listen(s.o.web)
+	}
+	if err != nil {
+		return taken(fmt.Errorf("--web: %w", err), s.o.web)
+	}
+	s.listens("web", l.Addr().String())
+	s.page = serveWeb(l, &webSource{first: func() (*store.Reader, error) { return openSession("") }}, s.log)
+	fmt.Fprintf(os.Stderr, "trace: live page: %s\n", s.page.url)
+	return nil
+}
+
+// closeWeb ends the page.
+func (s *server) closeWeb() {
+	if s.page != nil {
+		if err := s.page.close(); err != nil {
+			s.log("web: %v", err)
+		}
+	}
 }

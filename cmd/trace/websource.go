@@ -36,18 +36,20 @@ func (s *webSource) Sessions() ([]flow.Session, error) {
 // Open opens a session.
 func (s *webSource) Open(id string) (web.Record, error) {
 	r, err := s.first()
-	if err != nil {
+	if err != nil && id == "" {
 		return nil, notFound(err)
 	}
-	first, err := r.Run()
-	if err != nil {
+	if err == nil {
+		first, err := r.Run()
+		if err != nil {
+			closing(r)
+			return nil, err
+		}
+		if id == "" || id == first.ID {
+			return &webRecord{Reader: r, live: s.live, prices: s.prices}, nil
+		}
 		closing(r)
-		return nil, err
 	}
-	if id == "" || id == first.ID {
-		return &webRecord{Reader: r, live: s.live, prices: s.prices}, nil
-	}
-	closing(r)
 	dir, err := store.Dir()
 	if err != nil {
 		return nil, err
