@@ -87,7 +87,6 @@ type client struct {
 	conn net.Conn
 	who  Client
 	buf  []byte // read and not used
-	err  error  // that reading ended with
 
 	challenged *denial // it was asked for a user, and has not answered yet
 }
@@ -147,7 +146,7 @@ func (c *client) need(n int) bool {
 func (c *client) fill() bool {
 	b := make([]byte, 4<<10)
 	n, err := c.conn.Read(b)
-	c.buf, c.err = append(c.buf, b[:n]...), err
+	c.buf = append(c.buf, b[:n]...)
 	if n > 0 {
 		return true
 	}

@@ -31,12 +31,12 @@ func (c *client) http() (then func() bool) {
 	c.who.Protocol = "http"
 	n := 0
 	for {
-		if n = headEnd(c.buf); n > 0 {
-			break
-		}
 		if !isRequest(c.buf) {
 			c.who.Protocol = ""
 			return c.bad(http.StatusBadRequest, "this is neither HTTP/1.1 nor SOCKS, which are all that this proxy speaks", place{})
+		}
+		if n = headEnd(c.buf); n > 0 && n <= maxHead {
+			break
 		}
 		if len(c.buf) > maxHead {
 			return c.bad(http.StatusRequestHeaderFieldsTooLarge, "the head of the request is longer than trace takes", place{})

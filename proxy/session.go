@@ -268,6 +268,8 @@ func (s *session) requests() {
 			continue
 		case n == 0 || n > maxHead:
 			s.ordinal++
+			s.saw(flow.Client, s.buf)
+			s.fail(s.ordinal, &flow.Error{Where: flow.AtClient, Code: flow.CodeLimit, Message: "the head of the request is longer than trace takes"})
 			s.answer(431, "the head of the request is longer than trace takes")
 			return
 		}

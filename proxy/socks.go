@@ -68,14 +68,14 @@ func (c *client) socks5() (then func() bool) {
 	to, err := c.socksPlace(head[3])
 	var kind *addressTypeError
 	switch {
-	case errors.As(err, &kind):
-		return c.deny5(replyAddressType, err.Error(), to)
-	case c.err != nil && err != nil:
+	case errors.Is(err, errGone):
 		return nil
-	case err != nil:
-		return c.deny5(replyFailure, err.Error(), to)
 	case command != commandConnect:
 		return c.deny5(replyCommand, notCarried(command), to)
+	case errors.As(err, &kind):
+		return c.deny5(replyAddressType, err.Error(), to)
+	case err != nil:
+		return c.deny5(replyFailure, err.Error(), to)
 	}
 	t := &tunnel{to: to, granted: reply5(replyGranted), refused: func(err error) []byte { return reply5(replyFor(err)) }}
 	return func() bool { return c.tunnel(t) }

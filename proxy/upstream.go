@@ -59,7 +59,7 @@ func (s *session) connect(to destination) (*upstream, error) {
 	}
 	now := time.Now()
 	s.change(func(f *flow.Conn) {
-		f.Host, f.Upstream, f.Error = to.host, leg, nil
+		f.Host, f.Upstream, f.Error = hostOf(to.host), leg, nil
 		f.DNS, f.Connect = found, now.Sub(began)-found
 		if leg.Version != "" {
 			f.SSL = now.Sub(connect)
@@ -106,7 +106,7 @@ func (u *upstream) emit(e flow.Event) {
 	}
 	if e.Head != nil {
 		h := *e.Head
-		h.Scheme, h.Host, h.Port = u.to.scheme, u.to.host, u.to.port
+		h.Scheme, h.Host, h.Port = u.to.scheme, hostOf(u.to.host), u.to.port
 		e.Head = &h
 	}
 	u.s.emitted(flow.Event{Kind: flow.Forwarded, At: e.At, Conn: e.Conn, Flow: ordinal, Side: flow.Client, Head: e.Head, Ended: e.Ended})
