@@ -23,6 +23,7 @@ require (
 	modernc.org/libc v1.79.0 // of the version that sqlite names
 	modernc.org/sqlite v1.61.1
 	pgregory.net/rapid v1.3.0
+	rsc.io/qr v0.2.0 // a peer's configuration, for phones
 	software.sslmate.com/src/go-pkcs12 v0.7.4
 )
 

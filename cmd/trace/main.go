@@ -53,6 +53,7 @@ func newRootCommand() *cobra.Command {
 		newMarkCommand(),
 		newConfigCommand(),
 		newNamespaceCommand(),
+		newWGCommand(),
 		newCACommand(),
 		newVersionCommand(),
 	)

@@ -15,7 +15,7 @@ import (
 func newNamespaceCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "namespace", Short: "Find out whether this machine can capture transparently",
 		Args: checked(cobra.NoArgs), RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
-	cmd.AddCommand(newDoctorCommand(), newStatusCommand())
+	cmd.AddCommand(newDoctorCommand(), newStatusCommand(), newWireguardConfigCommand())
 	cmd.AddCommand(systemCommands()...)
 	return cmd
 }

@@ -9,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"trace/datagram"
 	"trace/dns"
 	"trace/egress"
 	"trace/flow"
@@ -33,7 +32,7 @@ type peerLane struct {
 	names  *dns.Server
 	plan   dns.Plan
 	proxy  *mitm.Proxy
-	relay  *datagram.Relay
+	relay  *peerRelay
 
 	// mu guards what follows, and busy against an Add after closed is set.
 	mu      sync.Mutex
@@ -74,7 +73,7 @@ func (r *peerRoad) newLane(p peers.Peer) (*peerLane, error) {
 		ConnectTo: r.rules.connectTo, RootsFunc: r.roots, Only: r.rules.only, Bypass: r.rules.bypass,
 		DecryptUntrusted: r.rules.untrusted, Source: flow.SourceWireGuard,
 	}
-	l.relay = &datagram.Relay{Name: l.names.Name, Record: l.emit, NextID: r.nextID, Source: flow.SourceWireGuard}
+	l.relay = l.newRelay()
 	return l, nil
 }
 

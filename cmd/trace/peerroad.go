@@ -27,9 +27,9 @@ const peerName = "trace.internal"
 const peersLeave = 300 * time.Millisecond
 
 // A peerSink is the session that a connection of a peer is recorded in.
-type peerSink interface {
-	emit(flow.Event)
-	tap(*flow.Conn) mitm.Tap
+type peerSink struct {
+	emit func(flow.Event)
+	tap  func(*flow.Conn) mitm.Tap
 }
 
 // A peerRoad carries the traffic of WireGuard peers: everything between their
@@ -46,7 +46,9 @@ type peerRoad struct {
 	enter func(name string) (s peerSink, leave func(), err error)
 	page  http.Handler              // what http://trace.internal/ answers; nil: nobody is there
 	ours  func(netip.AddrPort) bool // whether this serve listens there; nil: nowhere
-	log   func(format string, args ...any)
+	// stopped reports whether nothing new is to be carried. nil: never.
+	stopped func() bool
+	log     func(format string, args ...any)
 
 	ctx      context.Context
 	cancel   context.CancelFunc
@@ -178,7 +180,7 @@ func (r *peerRoad) lane(a netip.Addr) *peerLane {
 // accept carries one connection of a peer.
 func (r *peerRoad) accept(in *tcpstack.Incoming) {
 	l := r.lane(in.Src().Addr())
-	if l == nil || !l.enter() {
+	if l == nil || r.stopped != nil && r.stopped() || !l.enter() {
 		in.Refuse(syscall.EACCES)
 		return
 	}

@@ -13,7 +13,13 @@ import (
 
 // portHolder says who listens on a TCP port, as "process NAME[PID]"; "" if that
 // cannot be found out.
-func portHolder(addr string) string {
+func portHolder(addr string) string { return socketHolder(addr, "tcp", "0A") }
+
+// datagramHolder says the same of a UDP port.
+func datagramHolder(addr string) string { return socketHolder(addr, "udp", "07") }
+
+// socketHolder looks for a socket in a state, as the kernel numbers them.
+func socketHolder(addr, network, state string) string {
 	_, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		return ""
@@ -22,8 +28,8 @@ func portHolder(addr string) string {
 	if err != nil {
 		return ""
 	}
-	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
-		if uid, inode := listening(table, uint16(n)); inode != "" {
+	for _, table := range []string{"/proc/net/" + network, "/proc/net/" + network + "6"} {
+		if uid, inode := listening(table, state, uint16(n)); inode != "" {
 			return holder(uid, inode)
 		}
 	}
@@ -32,17 +38,16 @@ func portHolder(addr string) string {
 
 // listening finds the owner and the inode of the socket that listens on a port
 // (proc_pid_net(5)).
-func listening(table string, port uint16) (uid, inode string) {
+func listening(table, state string, port uint16) (uid, inode string) {
 	f, err := os.Open(table)
 	if err != nil {
 		return "", ""
 	}
 	defer f.Close()
-	const listen = "0A"
 	want := fmt.Sprintf(":%04X", port)
 	for lines := bufio.NewScanner(f); lines.Scan(); {
 		fields := strings.Fields(lines.Text())
-		if len(fields) > 9 && fields[3] == listen && strings.HasSuffix(fields[1], want) {
+		if len(fields) > 9 && fields[3] == state && strings.HasSuffix(fields[1], want) {
 			return fields[7], fields[9]
 		}
 	}

@@ -365,16 +365,8 @@ func (r *road) join() (err error) {
 
 // query records a name query of the child. It never waits for the store.
 func (r *road) query(q dns.Query) {
-	id := r.ids.Add(1)
-	c := &flow.Conn{ID: id, Source: flow.SourceNamespace, Process: r.who.asker(q.Src, q.Dst, q.Transport), Src: q.Src, Dst: q.Dst, Transport: q.Transport, Started: q.At,
-		Sent: int64(q.Sent), Received: int64(q.Received), Protocol: "dns", Ended: q.At.Add(q.Took)}
-	e := flow.Event{Kind: flow.Query, At: q.At, Conn: id, Flow: 1, Facts: c,
-		DNS: &flow.DNS{Name: q.Name, Type: q.Type, Rcode: q.Rcode, Answers: q.Answers, Took: q.Took}}
-	if q.Err != nil {
-		e.Error = &flow.Error{Where: flow.AtUpstream, Code: flow.CodeDNS, Message: q.Err.Error(),
-			Hint: "the host's own resolver did not answer: look at /etc/resolv.conf"}
-	}
-	r.record.Offer(e)
+	c := &flow.Conn{Source: flow.SourceNamespace, Process: r.who.asker(q.Src, q.Dst, q.Transport)}
+	r.record.Offer(queryEvent(r.ids.Add(1), c, q))
 }
 
 func (r *road) served(err error) {

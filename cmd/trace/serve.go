@@ -31,6 +31,7 @@ type serveOptions struct {
 	captureFlags
 	listen    string
 	proxy     string
+	wireguard string
 	key       caKey
 	web       string
 	maps      []string
@@ -65,6 +66,7 @@ NAME is the session that such a client is recorded in.`,
 	f.StringVar(&o.proxy, "proxy", "none", "where the HTTP and SOCKS proxy listens (`ADDR:PORT`)")
 	f.StringVar(&o.web, "web", "", "serve the live page of all sessions, on this `ADDR` of loopback (default "+defaultWebAddr+")")
 	f.Lookup("web").NoOptDefVal = defaultWebAddr
+	f.StringVar(&o.wireguard, "wireguard", "none", "where WireGuard peers come in (`ADDR:PORT`, :PORT for all addresses, or none)")
 	o.key.flags(f)
 	f.StringArrayVar(&o.maps, "map", nil, "reverse proxy: carry paths under PREFIX to a server (`PREFIX=URL`); repeatable")
 	f.BoolVar(&o.expose, "expose", false, "allow listening beyond loopback; needs a token")
@@ -88,8 +90,10 @@ type server struct {
 	page    *webPage   // nil: not asked for
 	ca      *lastingCA // nil: not needed
 	who     *programs
+	peers   *peerRoad // nil: no WireGuard
 	started time.Time
 
+	opening   sync.RWMutex // guards listeners
 	listeners []control.Listener
 	serving   sync.WaitGroup
 	failed    chan error // a listener's, for good
@@ -251,6 +255,11 @@ func (s *server) open(accept, ctx context.Context, bases *baseURLs) (err error) 
 			return err
 		}
 	}
+	if s.o.wireguard != "none" || s.given.has("wireguard") {
+		if err := s.openPeers(accept, ctx); err != nil {
+			return err
+		}
+	}
 	if len(s.listeners) == 1 {
 		return usageError{errors.New("nothing to serve: every listener is none")}
 	}
@@ -303,7 +312,8 @@ func (s *server) fail(err error) {
 // status tells of the serve.
 func (s *server) status(context.Context) (*control.Serve, error) {
 	st := &control.Serve{PID: os.Getpid(), Version: programVersion(), Started: control.Time{Time: s.started}, Listeners: s.listeners,
-		Peers: []control.Peer{}, Sessions: s.clients.status(), Attached: s.runs.attached()}
+		Sessions: s.clients.status(), Attached: s.runs.attached()}
+	st.Peers = s.peers.status(st.Sessions)
 	st.Flows = s.clients.total()
 	for _, c := range st.Sessions {
 		st.OpenFlows += c.Open

@@ -24,6 +24,9 @@ func (s *server) serveControl(ctx context.Context, l *control.Listen, failed err
 		return
 	}
 	c := &control.Server{Status: s.status, Attach: s.runs, Log: s.log}
+	if s.peers != nil {
+		c.PeersChanged = func(context.Context) error { return s.peers.reload() }
+	}
 	s.serving.Go(func() {
 		if err := c.Serve(ctx, l); err != nil {
 			s.log("control socket: %v", err)
@@ -33,6 +36,8 @@ func (s *server) serveControl(ctx context.Context, l *control.Listen, failed err
 
 // listens notes a listener.
 func (s *server) listens(kind, addr string) {
+	s.opening.Lock()
+	defer s.opening.Unlock()
 	s.listeners = append(s.listeners, control.Listener{Kind: kind, Addr: addr})
 }
 

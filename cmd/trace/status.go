@@ -152,7 +152,7 @@ func writeStatus(w *terminal, st *control.Status, now time.Time) error {
 func writeServe(w *terminal, s *control.Serve, now time.Time) error {
 	fmt.Fprintf(w, "trace serve %s, process %d, since %s: %s, %d open, %s\n", printable(s.Version), s.PID, s.Started.Local().Format("2006-01-02 15:04:05"),
 		count(s.Flows, "flow"), s.OpenFlows, perSecond(s.FlowsPerSecond))
-	for _, t := range []*table{listeners(s), peers(s, now), served(s, now), attachedRuns(s, now)} {
+	for _, t := range []*table{listeners(s), peerTable(s, now), served(s, now), attachedRuns(s, now)} {
 		if len(t.rows) == 0 {
 			continue
 		}
@@ -173,7 +173,7 @@ func listeners(s *control.Serve) *table {
 	return t
 }
 
-func peers(s *control.Serve, now time.Time) *table {
+func peerTable(s *control.Serve, now time.Time) *table {
 	t := &table{columns: []column{
 		{title: "PEER", least: 6, wish: 16}, {title: "ADDRESS", least: 8, wish: 16, drop: 3}, {title: "ENDPOINT", drop: 2}, {title: "HANDSHAKE", right: true},
 		{title: "RECEIVED", right: true, drop: 4}, {title: "SENT", right: true, drop: 5}, {title: "SESSION", drop: 1},
