@@ -11,6 +11,7 @@ import (
 	"html/template"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -82,7 +83,7 @@ func render(cert *x509.Certificate) ([]byte, error) {
 	err = t.Execute(&out, map[string]any{
 		"Style": template.CSS(pageStyle), // ours, and hashed in the policy
 		"Name":  cert.Subject.CommonName,
-		"Print": Fingerprint(cert),
+		"Print": strings.SplitAfter(Fingerprint(cert), ":"), // so that lines break between pairs
 		"From":  cert.NotBefore.UTC().Format(time.DateOnly),
 		"Until": cert.NotAfter.UTC().Format(time.DateOnly),
 		"File":  "trace-ca-" + ID(cert) + ".crt",
