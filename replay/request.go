@@ -19,6 +19,9 @@ type Options struct {
 	Keep    bool                             // send the placeholders of a body that nothing fills as they stand
 	Header  []flow.Field                     // replace the fields of these names; without a value they are removed
 	Set     []string                         // PATH=VALUE: see SetJSON
+	Fields  []flow.Field                     // all fields, in place of the recorded ones; nil: those. Header is applied to them
+	Method  string                           // "": the recorded one
+	Target  string                           // path and query; "": the recorded ones, or those of To
 	Edit    func(body []byte) ([]byte, error)
 	To      *url.URL // another server; its path, if it has one, replaces the recorded one
 	Raw     []byte   // the request as it was on the wire; nil: not kept
@@ -37,12 +40,21 @@ func Make(d *flow.Detail, o Options) (r *Request, secrets []string, err error) {
 	r = &Request{Head: *d.Request.Head}
 	h := &r.Head
 	h.Fields = slices.Clone(h.Fields)
+	if o.Fields != nil {
+		h.Fields = slices.Clone(o.Fields)
+	}
+	if o.Method != "" {
+		h.Method = o.Method
+	}
 	body, changed, err := o.edited(d)
 	if err != nil {
 		return nil, nil, err
 	}
 	if o.To != nil {
 		r.redirect(o.To)
+	}
+	if o.Target != "" {
+		h.Path, h.Target = o.Target, o.Target
 	}
 	o.applyHeader(h)
 	f := &filler{head: h, env: o.Env, names: o.Names, keep: o.Keep}
@@ -68,7 +80,9 @@ func Make(d *flow.Detail, o Options) (r *Request, secrets []string, err error) {
 }
 
 // plain reports whether nothing is to be changed by hand.
-func (o *Options) plain() bool { return len(o.Header) == 0 && len(o.Set) == 0 && o.To == nil }
+func (o *Options) plain() bool {
+	return len(o.Header) == 0 && len(o.Set) == 0 && o.To == nil && o.Fields == nil && o.Method == "" && o.Target == ""
+}
 
 // sendable reports why a flow cannot be sent again.
 func sendable(d *flow.Detail) error {

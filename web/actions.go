@@ -9,6 +9,7 @@ import (
 	"mime"
 	"net/http"
 	"regexp"
+	"strings"
 	"sync"
 	"time"
 )
@@ -40,16 +41,31 @@ func (q *request) call() error {
 	return q.json(v, err)
 }
 
-// diff compares two requests.
+// diff compares two requests: of one session, or of others named as SESSION/ID.
 func (q *request) diff() error {
-	a, b := q.query("a"), q.query("b")
-	if a == "" || b == "" {
+	if q.query("a") == "" || q.query("b") == "" {
 		return bad("diff: want a=ID and b=ID")
 	}
 	if q.s.Views.Diff == nil {
 		return notOffered
 	}
-	v, err := q.s.Views.Diff(q.Context(), q.rec, a, b)
+	var recs [2]Record
+	var refs [2]string
+	for i, name := range []string{"a", "b"} {
+		session, ref, named := strings.Cut(q.query(name), "/")
+		if recs[i], refs[i] = q.rec, session; named {
+			o, err := q.s.records.open(session)
+			if err != nil {
+				return err
+			}
+			defer q.s.records.release(o)
+			recs[i], refs[i] = o.Record, ref
+		}
+		if _, err := flowID(refs[i]); err != nil {
+			return err
+		}
+	}
+	v, err := q.s.Views.Diff(q.Context(), recs[0], refs[0], recs[1], refs[1])
 	return q.json(v, err)
 }
 
@@ -157,10 +173,11 @@ func (w *late) end(err error) error {
 const (
 	maxEdits   = 64 << 20
 	replayTime = 30 * time.Minute
+	replaySoon = time.Second // after which the answer is not waited for
 )
 
-// replay sends a request again. It answers as soon as the flow stands in the
-// record: the page looks at it as at any other that goes on.
+// replay sends a request again. Where that takes long, it answers when the flow
+// stands in the record: the page looks at it as at any other that goes on.
 func (q *request) replay() error {
 	id, err := q.id()
 	if err != nil {
@@ -191,13 +208,24 @@ func (q *request) replay() error {
 	if err != nil {
 		return err
 	}
-	select {
-	case v := <-begun:
-		return q.json(v, nil)
-	case r := <-done:
-		return q.json(r.v, r.err)
-	case <-q.Context().Done():
-		return q.Context().Err()
+	var early any
+	soon := time.NewTimer(replaySoon)
+	defer soon.Stop()
+	for wait := soon.C; ; {
+		select {
+		case early = <-begun:
+			if wait == nil {
+				return q.json(early, nil)
+			}
+		case <-wait:
+			if wait = nil; early != nil {
+				return q.json(early, nil)
+			}
+		case r := <-done:
+			return q.json(r.v, r.err)
+		case <-q.Context().Done():
+			return q.Context().Err()
+		}
 	}
 }
 

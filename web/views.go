@@ -20,8 +20,8 @@ type Views struct {
 	Conversations func(ctx context.Context, rec Record) (any, error)
 	Stats         func(ctx context.Context, rec Record) (any, error)
 	Tools         func(ctx context.Context, rec Record) (any, error)
-	// Diff compares two requests of a session, Compare two sessions.
-	Diff    func(ctx context.Context, rec Record, a, b string) (any, error)
+	// Diff compares two requests, named as for Call, Compare two sessions.
+	Diff    func(ctx context.Context, ra Record, a string, rb Record, b string) (any, error)
 	Compare func(ctx context.Context, a, b Record) (any, error)
 	// Curl is the command that sends a request again.
 	Curl func(ctx context.Context, w io.Writer, rec Record, id int64) error

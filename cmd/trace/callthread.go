@@ -204,9 +204,19 @@ const (
 // searchThread works out where the first call of x stands among those shortly
 // before it.
 func searchThread(r *store.Reader, x *flow.Exchange, calls []*llm.Call) *callThread {
+	links := searchLinks(r, x, calls)
+	if len(links) == 0 {
+		return &callThread{}
+	}
+	return threadOf(links[0])
+}
+
+// searchLinks works out where the calls of x stand among those shortly before it;
+// nil if those cannot be read.
+func searchLinks(r *store.Reader, x *flow.Exchange, calls []*llm.Call) []llm.Link {
 	near, err := r.Pick(store.Query{To: x.Started.Add(1), Limit: earlierCalls}, isCall)
 	if err != nil {
-		return &callThread{}
+		return nil
 	}
 	size, from := int64(0), len(near)
 	for from > 0 && size < earlierBytes {
@@ -221,7 +231,7 @@ func searchThread(r *store.Reader, x *flow.Exchange, calls []*llm.Call) *callThr
 		}
 		return nil
 	})
-	return threadOf(thread(&threads, x, calls)[0])
+	return thread(&threads, x, calls)
 }
 
 // agentNames names the agents of a session: conversations by their first call,

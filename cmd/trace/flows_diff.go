@@ -119,6 +119,11 @@ func openSide(arg, session string) (*diffSide, error) {
 		return nil, err
 	}
 	defer closing(r)
+	return readSide(r, id, call)
+}
+
+// readSide reads a request, of several calls of one flow that of this number.
+func readSide(r *store.Reader, id int64, call int) (*diffSide, error) {
 	d, err := r.Detail(id)
 	if err != nil {
 		return nil, err

@@ -42,6 +42,11 @@ type replayOptions struct {
 	fields []flow.Field
 	server *url.URL
 	rules  []mitm.ConnectTo
+
+	// here makes it an error where the answer cannot be recorded in the session of
+	// the original; begun is told where it is recorded, before anything is sent.
+	here  bool
+	begun func(*recordOf)
 }
 
 func newFlowsReplayCommand() *cobra.Command {
@@ -216,9 +221,12 @@ func (o *replayOptions) send(ctx context.Context, g *original, req *replay.Reque
 	if err != nil {
 		return nil, err
 	}
-	rec, err := g.record(secrets)
+	rec, err := g.record(secrets, o.here)
 	if err != nil {
 		return nil, err
+	}
+	if o.begun != nil {
+		o.begun(rec)
 	}
 	client.Tap = func(c *flow.Conn, emit func(flow.Event)) replay.Tap {
 		return &wire.Decoder{Conn: c, Emit: emit, Limit: bodyLimit(16 << 20).of, Secrets: rec.secrets}
@@ -266,8 +274,9 @@ type recordOf struct {
 	notes   []string
 }
 
-// record opens the session of the original for what comes, or else a new one.
-func (g *original) record(secrets []string) (*recordOf, error) {
+// record opens the session of the original for what comes, or else, unless it is
+// to be recorded here, a new one.
+func (g *original) record(secrets []string, here bool) (*recordOf, error) {
 	opt := store.Options{Redact: gateFor(secrets)}
 	rec := &recordOf{}
 	if g.reader != nil {
@@ -281,6 +290,9 @@ func (g *original) record(secrets []string) (*recordOf, error) {
 		if rec.store, rec.conn, err = store.Reopen(s.File, opt); err == nil {
 			rec.secrets = s.Secrets
 			return rec, nil
+		}
+		if here {
+			return nil, fmt.Errorf("record the answer: %w", err)
 		}
 		rec.notes = append(rec.notes, fmt.Sprintf("recorded in a session of its own: %v", err))
 	}

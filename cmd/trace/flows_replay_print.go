@@ -89,22 +89,29 @@ func (r *replayed) print(w *terminal, asJSON bool) error {
 	return nil
 }
 
-func (r *replayed) printJSON(w *terminal) error {
-	out := struct {
-		ID       string          `json:"id"`
-		Session  string          `json:"session"`
-		ReplayOf string          `json:"replay_of"`
-		Status   int             `json:"status,omitempty"`
-		State    string          `json:"state"`
-		Notes    []string        `json:"notes"`
-		Changes  []replay.Change `json:"changes"`
-		Flow     *flow.Detail    `json:"flow"`
-	}{ID: fmt.Sprint(r.detail.ID), Session: r.detail.Session, ReplayOf: r.original.ref, State: r.detail.State,
+// replayedJSON is what `flows replay --json` prints.
+type replayedJSON struct {
+	ID       string          `json:"id"`
+	Session  string          `json:"session"`
+	ReplayOf string          `json:"replay_of"`
+	Status   int             `json:"status,omitempty"`
+	State    string          `json:"state"`
+	Notes    []string        `json:"notes"`
+	Changes  []replay.Change `json:"changes"`
+	Flow     *flow.Detail    `json:"flow,omitempty"`
+}
+
+func (r *replayed) json() replayedJSON {
+	out := replayedJSON{ID: fmt.Sprint(r.detail.ID), Session: r.detail.Session, ReplayOf: r.original.ref, State: r.detail.State,
 		Notes: append([]string{}, r.notes...), Changes: append([]replay.Change{}, r.changes()...), Flow: r.detail}
 	if p := r.detail.Response; p != nil && p.Head != nil {
 		out.Status = p.Head.Status
 	}
-	text, err := flow.MarshalJSON(out)
+	return out
+}
+
+func (r *replayed) printJSON(w *terminal) error {
+	text, err := flow.MarshalJSON(r.json())
 	if err != nil {
 		return err
 	}

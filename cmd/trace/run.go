@@ -160,7 +160,7 @@ func (r *run) open(o recordingOptions) error {
 		r.record.end(exitTrace)
 		return err
 	}
-	r.web.serve(r.record, r.log)
+	r.web.serve(r.record, replayOptions{rules: r.rules.connectTo, upstreamCA: r.o.upstreamCA}, r.log)
 	return nil
 }
 

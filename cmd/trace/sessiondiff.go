@@ -74,11 +74,19 @@ func (o *diffOptions) sessions(ctx context.Context, w *terminal, stderr io.Write
 		return err
 	}
 	defer closing(rb)
-	pairs, err := align(ra, rb, a.flows, b.flows)
+	out := &diffOutput{p: &printer{w: w}, asJSON: o.json}
+	if err := compareTurns(ra, rb, a.flows, b.flows, out.add); err != nil {
+		return err
+	}
+	return b.end(a.end(out.end(stderr, "neither session has calls to language models")))
+}
+
+// compareTurns calls fn with what differs in each place of two runs.
+func compareTurns(ra, rb *store.Reader, as, bs []*flow.Exchange, fn func(*comparison) error) error {
+	pairs, err := align(ra, rb, as, bs)
 	if err != nil {
 		return err
 	}
-	out := &diffOutput{p: &printer{w: w}, asJSON: o.json}
 	for _, pair := range pairs {
 		c := &comparison{a: pair.a.side(ra), b: pair.b.side(rb)}
 		if c.a != nil && c.b != nil {
@@ -88,11 +96,11 @@ func (o *diffOptions) sessions(ctx context.Context, w *terminal, stderr io.Write
 		if c.a == nil && c.b == nil {
 			continue
 		}
-		if err := out.add(c); err != nil {
+		if err := fn(c); err != nil {
 			return err
 		}
 	}
-	return b.end(a.end(out.end(stderr, "neither session has calls to language models")))
+	return nil
 }
 
 // side reads a turn; nil if there is none, or it cannot be read.

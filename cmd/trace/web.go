@@ -25,6 +25,7 @@ const defaultWebAddr = "127.0.0.1:0"
 type webOptions struct {
 	addr   string
 	prices string
+	resend replayOptions
 }
 
 func newWebCommand() *cobra.Command {
@@ -54,12 +55,17 @@ served until Ctrl-C.
 	f := cmd.Flags()
 	f.StringVar(&o.addr, "addr", defaultWebAddr, "serve on this `ADDR` of loopback: HOST:PORT, HOST or :PORT")
 	f.StringVar(&o.prices, "prices", "", "work costs out with the prices of this `FILE`")
+	f.StringArrayVar(&o.resend.connectTo, "connect-to", nil, "connect for `HOST:PORT:HOST2:PORT2` when requests are sent again, as curl's; repeatable")
+	f.StringArrayVar(&o.resend.upstreamCA, "upstream-ca", nil, "trust the PEM roots in `FILE` too when requests are sent again; repeatable")
 	return cmd
 }
 
 func (o *webOptions) run(ctx context.Context, w *terminal, session string) error {
 	if _, err := web.Address(o.addr); err != nil {
 		return usageError{fmt.Errorf("--addr: %w", err)}
+	}
+	if err := o.resend.check(); err != nil {
+		return usageError{err}
 	}
 	prices, err := loadPrices(o.prices)
 	if err != nil {
@@ -82,7 +88,7 @@ func (o *webOptions) run(ctx context.Context, w *terminal, session string) error
 	if err != nil {
 		return exitError{1, fmt.Errorf("web: %w", err)}
 	}
-	page := serveWeb(listener, &webSource{first: func() (*store.Reader, error) { return store.Open(s.File) }, prices: prices}, nil)
+	page := serveWeb(listener, &webSource{first: func() (*store.Reader, error) { return store.Open(s.File) }, prices: prices, resend: o.resend}, nil)
 	fmt.Fprintln(w, page.url)
 	if ctx == nil {
 		ctx = context.Background()

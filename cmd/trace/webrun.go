@@ -42,8 +42,8 @@ func (w *runWeb) listen(addr string) (err error) {
 }
 
 // serve serves what is being recorded, and says where, also with --quiet: nobody
-// could know the token else.
-func (w *runWeb) serve(rec *recording, log func(format string, args ...any)) {
+// could know the token else. resend says how requests of it are sent again.
+func (w *runWeb) serve(rec *recording, resend replayOptions, log func(format string, args ...any)) {
 	if w.listener == nil {
 		return
 	}
@@ -51,7 +51,7 @@ func (w *runWeb) serve(rec *recording, log func(format string, args ...any)) {
 	if w.forgets { // its calls have summaries for the page
 		rec.calls = newSummariser(rec.Store, log)
 	}
-	w.page = serveWeb(w.listener, &webSource{first: rec.Reader, live: rec.Store}, log)
+	w.page = serveWeb(w.listener, &webSource{first: rec.Reader, resend: resend}, log)
 	fmt.Fprintf(os.Stderr, "trace: live page: %s\n", w.page.url)
 }
 

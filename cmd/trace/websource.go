@@ -16,9 +16,9 @@ import (
 // and one that is shown first, wherever it lies.
 type webSource struct {
 	first func() (*store.Reader, error)
-	live  *store.Store // which this process writes; nil: none
 	// prices of tokens; nil: none are known
 	prices *priceList
+	resend replayOptions // how requests are sent again
 }
 
 // Sessions lists what is recorded, newest first.
@@ -46,7 +46,7 @@ func (s *webSource) Open(id string) (web.Record, error) {
 			return nil, err
 		}
 		if id == "" || id == first.ID {
-			return &webRecord{Reader: r, live: s.live, prices: s.prices}, nil
+			return &webRecord{Reader: r, source: s, prices: s.prices}, nil
 		}
 		closing(r)
 	}
@@ -58,7 +58,7 @@ func (s *webSource) Open(id string) (web.Record, error) {
 	if r, err = store.Open(path); err != nil {
 		return nil, notFound(err)
 	}
-	return &webRecord{Reader: r, prices: s.prices}, nil
+	return &webRecord{Reader: r, source: s, prices: s.prices}, nil
 }
 
 // notFound makes an answer of the error of a lookup.
@@ -69,8 +69,9 @@ func notFound(err error) error {
 // A webRecord is a session as the page reads it.
 type webRecord struct {
 	*store.Reader
-	live   *store.Store // this process writes it
-	prices *priceList   // nil: no costs
+	source *webSource
+	prices *priceList // nil: no costs
+	calls  webCalls
 }
 
 // Flow returns a flow with its heads.

@@ -18,10 +18,8 @@ import (
 // webViews are the views of the commands, for the page.
 func webViews() web.Views {
 	return web.Views{
-		Flow:   viewFlow,
-		Curl:   viewCurl,
-		Search: viewSearch,
-		Match:  viewMatch,
+		Flow: viewFlow, Curl: viewCurl, Search: viewSearch, Match: viewMatch, Call: viewCall, Conversations: viewConversations,
+		Stats: viewStats, Tools: viewTools, Diff: viewDiff, Compare: viewCompare, Export: viewExport, Replay: viewReplay,
 	}
 }
 
