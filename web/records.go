@@ -17,7 +17,7 @@ type records struct {
 	source Source
 
 	mu     sync.Mutex
-	byID   map[string]*opened // that which is shown first also as ""
+	byID   map[string]*opened
 	closed bool
 	held   sync.WaitGroup // by requests, hubs and replays
 }
@@ -25,17 +25,22 @@ type records struct {
 // An opened is a session that is open.
 type opened struct {
 	Record
-	id    string
-	first bool // what is shown first stays
-	refs  int
-	used  time.Time
-	hub   *hub // nil: nobody looks at it live
+	id   string
+	refs int
+	used time.Time
+	hub  *hub // nil: nobody looks at it live
 }
 
 // open returns a session by its ID, that which is shown first for "".
 func (rs *records) open(id string) (*opened, error) {
 	if id != "" && (len(id) != 26 || strings.Trim(id, "0123456789ABCDEFGHJKMNPQRSTVWXYZ") != "") {
 		return nil, bad("session %s: want an ID, as /api/session lists them", strconv.Quote(id))
+	}
+	if id == "" {
+		var err error
+		if id, err = rs.source.First(); err != nil {
+			return nil, err
+		}
 	}
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
@@ -48,12 +53,11 @@ func (rs *records) open(id string) (*opened, error) {
 		if err != nil {
 			return nil, err
 		}
-		s, err := rec.Session()
-		if err != nil {
-			rec.Close()
-			return nil, err
+		o = &opened{Record: rec, id: id}
+		if rs.byID == nil {
+			rs.byID = map[string]*opened{}
 		}
-		o = rs.add(&opened{Record: rec, id: s.ID}, id == "")
+		rs.byID[id] = o
 	}
 	rs.hold(o)
 	return o, nil
@@ -69,22 +73,6 @@ func (rs *records) hold(o *opened) {
 // errClosed is the answer to those who come too late.
 var errClosed = &Problem{http.StatusServiceUnavailable, "server: it is being closed", ""}
 
-// add takes in what was opened, unless it is there already.
-func (rs *records) add(o *opened, first bool) *opened {
-	if rs.byID == nil {
-		rs.byID = map[string]*opened{}
-	}
-	if known := rs.byID[o.id]; known != nil {
-		o.Record.Close()
-		o = known
-	}
-	rs.byID[o.id] = o
-	if first {
-		o.first, rs.byID[""] = true, o
-	}
-	return o
-}
-
 // release gives a session back.
 func (rs *records) release(o *opened) {
 	rs.mu.Lock()
@@ -92,10 +80,10 @@ func (rs *records) release(o *opened) {
 	defer rs.held.Done()
 	o.refs--
 	o.used = time.Now()
-	for len(rs.byID) > maxOpen+1 {
+	for len(rs.byID) > maxOpen {
 		var oldest *opened
 		for _, o := range rs.byID {
-			if o.refs == 0 && !o.first && (oldest == nil || o.used.Before(oldest.used)) {
+			if o.refs == 0 && (oldest == nil || o.used.Before(oldest.used)) {
 				oldest = o
 			}
 		}
@@ -120,10 +108,8 @@ func (rs *records) close() error {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	var errs []error
-	for id, o := range rs.byID {
-		if id != "" {
-			errs = append(errs, o.Record.Close())
-		}
+	for _, o := range rs.byID {
+		errs = append(errs, o.Record.Close())
 	}
 	rs.byID = nil
 	return errors.Join(errs...)
@@ -133,8 +119,8 @@ func (rs *records) close() error {
 func (rs *records) bye(word any, wait time.Duration) {
 	rs.mu.Lock()
 	var hubs []*hub
-	for id, o := range rs.byID {
-		if id != "" && o.hub != nil {
+	for _, o := range rs.byID {
+		if o.hub != nil {
 			hubs = append(hubs, o.hub)
 		}
 	}

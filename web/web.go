@@ -55,8 +55,9 @@ import (
 type Source interface {
 	// Sessions lists what is recorded, newest first.
 	Sessions() ([]flow.Session, error)
-	// Open opens a session by its ID, that which is shown first for "". The
-	// server closes it.
+	// First names the session that is shown first, by its ID.
+	First() (string, error)
+	// Open opens a session by its ID. The server closes it.
 	Open(id string) (Record, error)
 }
 

@@ -12,7 +12,6 @@ import (
 	"trace/control"
 	"trace/flow"
 	"trace/proxy"
-	"trace/store"
 	"trace/web"
 )
 
@@ -178,7 +177,7 @@ func (s *server) openWeb() (err error) {
 		return taken(fmt.Errorf("--web: %w", err), s.o.web)
 	}
 	s.listens("web", l.Addr().String())
-	s.page = serveWeb(l, &webSource{first: func() (*store.Reader, error) { return openSession("") }}, s.log)
+	s.page = serveWeb(l, &webSource{resend: replayOptions{rules: s.rules.connectTo, upstreamCA: s.o.upstreamCA}}, s.log)
 	fmt.Fprintf(os.Stderr, "trace: live page: %s\n", s.page.url)
 	return nil
 }

@@ -88,7 +88,7 @@ func (o *webOptions) run(ctx context.Context, w *terminal, session string) error
 	if err != nil {
 		return exitError{1, fmt.Errorf("web: %w", err)}
 	}
-	page := serveWeb(listener, &webSource{first: func() (*store.Reader, error) { return store.Open(s.File) }, prices: prices, resend: o.resend}, nil)
+	page := serveWeb(listener, &webSource{id: s.ID, open: func() (*store.Reader, error) { return store.Open(s.File) }, prices: prices, resend: o.resend}, nil)
 	fmt.Fprintln(w, page.url)
 	if ctx == nil {
 		ctx = context.Background()

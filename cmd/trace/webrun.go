@@ -51,7 +51,7 @@ func (w *runWeb) serve(rec *recording, resend replayOptions, log func(format str
 	if w.forgets { // its calls have summaries for the page
 		rec.calls = newSummariser(rec.Store, log)
 	}
-	w.page = serveWeb(w.listener, &webSource{first: rec.Reader, resend: resend}, log)
+	w.page = serveWeb(w.listener, &webSource{id: rec.Session().ID, open: rec.Reader, resend: resend}, log)
 	fmt.Fprintf(os.Stderr, "trace: live page: %s\n", w.page.url)
 }
 

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"path/filepath"
 	"slices"
+	"strings"
 
 	"trace/flow"
 	"trace/store"
@@ -15,10 +17,26 @@ import (
 // webSource finds the sessions that the page shows: those of the state directory,
 // and one that is shown first, wherever it lies.
 type webSource struct {
-	first func() (*store.Reader, error)
-	// prices of tokens; nil: none are known
-	prices *priceList
-	resend replayOptions // how requests are sent again
+	id     string                        // of what is shown first; "": the newest, whichever that is
+	open   func() (*store.Reader, error) // that one
+	prices *priceList                    // of tokens; nil: none are known
+	resend replayOptions                 // how requests are sent again
+}
+
+// First names the session that is shown first.
+func (s *webSource) First() (string, error) {
+	if s.id != "" {
+		return s.id, nil
+	}
+	dir, err := sessionsDir()
+	if err != nil {
+		return "", err
+	}
+	path, err := store.Find(dir, "")
+	if err != nil {
+		return "", notFound(whatToDo(err, dir, ""))
+	}
+	return strings.TrimSuffix(filepath.Base(path), filepath.Ext(path)), nil
 }
 
 // Sessions lists what is recorded, newest first.
@@ -33,29 +51,19 @@ func (s *webSource) Sessions() ([]flow.Session, error) {
 	return list, err
 }
 
-// Open opens a session.
+// Open opens a session by its ID.
 func (s *webSource) Open(id string) (web.Record, error) {
-	r, err := s.first()
-	if err != nil && id == "" {
-		return nil, notFound(err)
-	}
-	if err == nil {
-		first, err := r.Run()
-		if err != nil {
-			closing(r)
-			return nil, err
+	var r *store.Reader
+	var err error
+	if id == s.id {
+		r, err = s.open()
+	} else {
+		var dir string
+		if dir, err = store.Dir(); err == nil {
+			r, err = store.Open(store.Path(dir, flow.Session{ID: id}))
 		}
-		if id == "" || id == first.ID {
-			return &webRecord{Reader: r, source: s, prices: s.prices}, nil
-		}
-		closing(r)
 	}
-	dir, err := store.Dir()
 	if err != nil {
-		return nil, err
-	}
-	path := store.Path(dir, flow.Session{ID: id})
-	if r, err = store.Open(path); err != nil {
 		return nil, notFound(err)
 	}
 	return &webRecord{Reader: r, source: s, prices: s.prices}, nil
