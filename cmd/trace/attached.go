@@ -5,16 +5,20 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"trace/control"
 	"trace/store"
 )
 
-// attachGrace is how long a serve waits for a run whose connection was lost, before
-// its session counts as crashed: a run waits up to 30 s between two attempts. A
-// variable for tests.
-var attachGrace = 75 * time.Second
+// How long a serve waits for a run whose connection was lost, before its session
+// counts as crashed: a run waits up to 30 s between two attempts. Of one whose
+// process is gone nothing more is expected. Variables for tests.
+var (
+	attachGrace = 75 * time.Second
+	attachCheck = time.Second // how often it is asked whether the process lives
+)
 
 // A receiver keeps the sessions that runs send to a serve (control.Receiver), each
 // in a file of the directory of sessions.
@@ -42,11 +46,9 @@ type received struct {
 	calls *summariser
 	over  bool
 
-	mu    sync.Mutex
-	since time.Time
-	seen  time.Time
-	bytes int64
-	lost  *time.Timer // running while no run is connected
+	mu     sync.Mutex // guards what follows
+	told   control.Attached
+	silent *time.Timer // running while no run is connected
 }
 
 // Open implements control.Receiver.
@@ -82,6 +84,10 @@ func (s *received) begin(r *receiver, id string, h control.Hello) error {
 	s.copy, s.over = c, false
 	s.calls = newSummariser(c, r.log)
 	s.calls.saw()
+	session := c.Session()
+	s.mu.Lock()
+	s.told.ID, s.told.Name, s.told.PID, s.told.File, s.told.Flows = id, session.Name, session.PID, c.Path(), c.Flows()
+	s.mu.Unlock()
 	return nil
 }
 
@@ -94,7 +100,7 @@ func (r *receiver) get(id string) (*received, error) {
 	}
 	s := r.sessions[id]
 	if s == nil {
-		s = &received{since: time.Now()}
+		s = &received{told: control.Attached{Since: control.Time{Time: time.Now()}}}
 		r.sessions[id] = s
 	}
 	return s, nil
@@ -118,12 +124,20 @@ func (r *receiver) forget(id string, s *received) {
 func (s *received) heard(bytes int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.seen = time.Now()
-	s.bytes += int64(bytes)
-	if s.lost != nil {
-		s.lost.Stop()
-		s.lost = nil
+	s.told.State, s.told.Seen = "attached", control.Time{Time: time.Now()}
+	s.told.Bytes += int64(bytes)
+	if s.silent != nil {
+		s.silent.Stop()
+		s.silent = nil
 	}
+}
+
+// took notes what is there now.
+func (s *received) took() {
+	flows := s.copy.Flows()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.told.Flows = flows
 }
 
 // Take implements control.Receiver.
@@ -141,6 +155,7 @@ func (r *receiver) Take(id string, from control.Position, batch []byte) (control
 	if err := s.copy.Apply(string(from), batch); err != nil {
 		return "", receiverError(err)
 	}
+	s.took()
 	return control.Position(s.copy.Position()), nil
 }
 
@@ -175,24 +190,40 @@ func (r *receiver) Lost(id string) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.lost == nil {
-		s.lost = time.AfterFunc(attachGrace, func() { r.expire(id, s) })
+	if s.silent == nil {
+		s.told.State = "lost"
+		s.silent = time.AfterFunc(attachCheck, func() { r.miss(id, s) })
 	}
 }
 
-// expire closes a session whose run did not come back.
-func (r *receiver) expire(id string, s *received) {
+// miss closes a session whose run does not come back.
+func (r *receiver) miss(id string, s *received) {
 	s.mu.Lock()
-	gone, seen := s.lost != nil, s.seen
-	s.mu.Unlock()
-	if !gone { // it came back just now
+	if s.silent == nil { // it came back just now
+		s.mu.Unlock()
 		return
 	}
+	seen := s.told.Seen.Time
+	if time.Since(seen) < attachGrace && processLives(s.told.PID) {
+		s.silent.Reset(attachCheck)
+		s.mu.Unlock()
+		return
+	}
+	s.mu.Unlock()
 	s.busy.Lock()
 	defer s.busy.Unlock()
+	s.mu.Lock()
+	back := s.silent == nil
+	s.mu.Unlock()
+	if back { // meanwhile
+		return
+	}
 	r.forget(id, s)
-	s.end(fmt.Sprintf("the run was not heard of again after %s: what it recorded since is not here", seen.UTC().Format("2006-01-02T15:04:05Z")), r)
+	s.end(fmt.Sprintf("the run was not heard of again after %s: what it recorded since is not here", seen.UTC().Format(time.RFC3339)), r)
 }
+
+// processLives tells whether there is a process of that number.
+func processLives(pid int) bool { return pid > 0 && syscall.Kill(pid, 0) != syscall.ESRCH }
 
 // end closes the file, once. s.busy is held.
 func (s *received) end(missing string, r *receiver) {
@@ -221,38 +252,20 @@ func (r *receiver) close() {
 	}
 }
 
-// attached tells who sends, by their start.
+// attached tells who sends, by their start. It waits for nobody.
 func (r *receiver) attached() []control.Attached {
 	r.mu.Lock()
-	sessions := make([]*received, 0, len(r.sessions))
-	for _, s := range r.sessions {
-		sessions = append(sessions, s)
-	}
-	r.mu.Unlock()
+	defer r.mu.Unlock()
 	list := []control.Attached{}
-	for _, s := range sessions {
-		s.busy.Lock()
-		if s.copy != nil && !s.over {
-			list = append(list, s.tell())
+	for _, s := range r.sessions {
+		s.mu.Lock()
+		if s.told.File != "" {
+			list = append(list, s.told)
 		}
-		s.busy.Unlock()
+		s.mu.Unlock()
 	}
 	slices.SortFunc(list, func(a, b control.Attached) int { return a.Since.Compare(b.Since.Time) })
 	return list
-}
-
-func (s *received) tell() control.Attached {
-	session := s.copy.Session()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	a := control.Attached{
-		ID: session.ID, Name: session.Name, PID: session.PID, State: "attached", Since: control.Time{Time: s.since}, Seen: control.Time{Time: s.seen},
-		Flows: s.copy.Flows(), Bytes: s.bytes, File: s.copy.Path(),
-	}
-	if s.lost != nil {
-		a.State = "lost"
-	}
-	return a
 }
 
 // receiverError says to the run what an error means to it.
