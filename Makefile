@@ -1,5 +1,6 @@
 # make demo   builds trace and shows it on a local server
 # make test   everything that continuous integration checks
+# make web    bundles the live page from web/ui into web/ui/dist
 # make bench  measures it beside other tools and writes docs/benchmarks.md
 # make soak   runs it under load and faults: minutes, or SOAKTIME=2h
 # CONTRIBUTORS: docs/architecture.md says how the house is built.

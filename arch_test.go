@@ -53,6 +53,7 @@ var mayImport = map[string][]string{
 	"doctor":         {"netns"},
 	"control":        {},
 	"cmd/trace":      {"*"},
+	"web/build":      {},
 	"cmd/testreport": {},
 	"cmd/demo":       {"testcert"},
 	"bench":          {"testcert"},

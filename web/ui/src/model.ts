@@ -14,9 +14,9 @@ export interface Outline {
   process?: { pid?: number; name?: string } | null; host?: string; port?: number; method?: string; path?: string;
   status?: number; content_type?: string; req_size?: number; resp_size?: number; streaming?: boolean; events?: number;
   error?: Problem | null; opaque?: string; model?: string; tokens?: Tokens | null; altered?: boolean; protocol?: string;
-  timings?: Timings | null; source?: string; replay_of?: string;
+  timings?: Timings | null; source?: string; replay_of?: string; llm?: boolean; rcode?: string; path_cut?: boolean;
   /** Worked out by the page, once. */
-  at?: number; hay?: string;
+  at?: number; num?: number; hay?: string;
 }
 
 export interface Session {

@@ -51,7 +51,7 @@ export function useCall(id: string): { call: Call | null; error: string } {
     };
     void read("all");
     const base = id.split("#")[0];
-    const off = onEvent((e) => e.flow === base && later("answer", 80));
+    const off = onEvent((e) => (e.flow === base || !e.flow) && later("answer", 250));
     const off2 = touched.subscribe((t) => t.id === base && t.n > 0 && later("all", 300));
     return () => {
       alive = false;
@@ -100,7 +100,8 @@ export function CallView(p: { id: string; conversation?: Conversation | null; on
   if (!c) return <Empty title="Reading the call…" />;
   const messages = c.messages ?? [];
   const answer = c.answer ?? [];
-  const newFrom = c.new_from ?? c.thread?.shared_messages ?? 0;
+  const firstNew = messages.findIndex((m) => m.new);
+  const newFrom = c.new_from ?? (firstNew >= 0 ? firstNew : (c.thread?.shared_messages ?? 0));
   const bounds = boundaries(p.conversation?.turns ?? [], p.id);
   const calls = new Set<string>();
   for (const m of [...messages, ...answer]) for (const b of m.blocks) if (b.kind === "tool_call" && b.id) calls.add(b.id);

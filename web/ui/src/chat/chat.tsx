@@ -30,7 +30,7 @@ export function useConversations(): Conversation[] | null {
     };
     void read();
     const off = touched.subscribe((t) => {
-      if (t.n > 0 && !timer && (flows.get(t.id)?.model || !flows.get(t.id))) timer = window.setTimeout(() => void read(), 400);
+      if (t.n > 0 && !timer && (flows.get(t.id)?.llm || !flows.get(t.id))) timer = window.setTimeout(() => void read(), 400);
     });
     return () => {
       alive = false;

@@ -10,28 +10,14 @@ import { Button, Empty } from "../base/ui";
 import { bytes } from "../base/format";
 import { Line } from "../base/text";
 
-type Side = "request" | "response" | "forwarded";
+type Side = "request" | "response";
 type Mode = "tree" | "text" | "hex" | "image";
 
 export function BodyTab(p: { f: Flow; side: Side }) {
   const head = p.f[p.side];
   const state = p.side === "response" && p.f.state === "open" ? "open" : "done";
-  if (p.side === "request" && p.f.forwarded) return <TwoBodies f={p.f} />;
   // While it comes it is not read again and again: the reader asks.
   return <BodyView key={state} url={address(flowPath(p.f.id, "/body/" + p.side))} name={`flow-${p.f.id}-${p.side}`} live={state === "open"} empty={!head?.body_size && state !== "open"} />;
-}
-
-function TwoBodies(p: { f: Flow }) {
-  const [side, setSide] = useState<Side>("request");
-  return (
-    <div class="fill">
-      <div class="bar-line">
-        <Button on={() => setSide("request")} pressed={side === "request"}>As the program sent it</Button>
-        <Button on={() => setSide("forwarded")} pressed={side === "forwarded"}>As it left</Button>
-      </div>
-      <BodyView key={side} url={address(flowPath(p.f.id, "/body/" + side))} name={`flow-${p.f.id}-${side}`} live={false} empty={false} />
-    </div>
-  );
 }
 
 export function BodyView(p: { url: string; name: string; live: boolean; empty: boolean }) {

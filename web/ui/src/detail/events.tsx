@@ -32,12 +32,10 @@ export function useEvents(id: string): { items: Item[]; version: number; failed:
       running = true;
       try {
         for (let more = true; more && alive && s.items.length < most; ) {
-          const p = await get<{ events: FlowEvent[] | null; more?: boolean }>(flowPath(id, "/events"), { after: s.after, limit: page });
+          const p = await get<{ events: FlowEvent[] | null; more?: boolean; next?: number }>(flowPath(id, "/events"), { after: s.after, limit: page });
           const list = p.events ?? [];
-          for (const e of list) {
-            s.items.push(toItem(e));
-            s.after = e.n !== undefined ? Math.max(s.after, e.n) : s.after + 1;
-          }
+          for (const e of list) s.items.push(toItem(e));
+          s.after = p.next ?? s.after + list.length;
           more = !!p.more && list.length > 0;
           if (alive && list.length) redraw(undefined);
         }
@@ -57,7 +55,7 @@ export function useEvents(id: string): { items: Item[]; version: number; failed:
       timer = window.setTimeout(() => void read(), 60);
     };
     void read();
-    const off = onEvent((e) => e.flow === id && later());
+    const off = onEvent((e) => (e.flow === id || !e.flow) && later());
     const off2 = touched.subscribe((t) => t.id === id && t.n > 0 && later());
     return () => {
       alive = false;

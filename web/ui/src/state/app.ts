@@ -29,7 +29,7 @@ export const compareA = signal("");
 export const compareB = signal("");
 export const conversation = signal(""); // thread id
 /** Whether trace is heard: "live", "ended" (all was read), or why not. */
-export const link = signal<{ state: "live" | "ended" | "lost" | "wait"; why?: string; again?: number }>({ state: "wait" });
+export const link = signal<{ state: "live" | "ended" | "lost" | "wait" | "gone"; why?: string; again?: number }>({ state: "wait" });
 
 /** Events of flows as they come, for those who follow one. */
 export interface LiveEvent extends FlowEvent { flow: string; name?: string }
@@ -105,7 +105,7 @@ function listen(mine: number): void {
     after: () => flows.seq,
     opened: () => (link.value = { state: run.value?.live === false ? "ended" : "live" }),
     closed(why, again) {
-      if (mine !== generation) return;
+      if (mine !== generation || link.value.state === "gone") return;
       // A finished session's stream may end: there is nothing more to come.
       if (!why && run.value?.live === false) {
         link.value = { state: "ended" };
@@ -121,7 +121,12 @@ function listen(mine: number): void {
         run.value = { ...s, sessions: s.sessions ?? run.value?.sessions };
         if (s.live === false && link.value.state === "live") link.value = { state: "ended" };
       } else if (event === "removed") flows.remove((data as { ids?: string[] }).ids ?? []);
-      else if (event === "resync") void load();
+      else if (event === "resync") for (const f of listeners) f({ flow: "", at_ms: 0 }); // events were left out
+      else if (event === "bye") {
+        run.value = { ...run.value!, live: false, state: run.value?.state === "running" ? "ended" : (run.value?.state ?? "ended") };
+        link.value = { state: "gone", why: (data as { hint?: string }).hint };
+        stopFollowing?.();
+      }
     },
   });
 }

@@ -92,7 +92,7 @@ function test(key: string, value: string): Test | string {
   switch (key) {
     case "host": return (r) => g(r.host) || (r.port !== undefined && g(r.host + ":" + r.port));
     case "path": return (r) => g(r.path);
-    case "kind": return (r) => (r.kind ?? "").toLowerCase() === value.toLowerCase() || (value.toLowerCase() === "llm" && !!r.model);
+    case "kind": return (r) => (r.kind ?? "").toLowerCase() === value.toLowerCase() || (value.toLowerCase() === "llm" && !!r.llm);
     case "process": return (r) => g(r.process?.name) || String(r.process?.pid ?? "") === value;
     case "model": return (r) => g(r.model);
     case "method": return (r) => g(r.method);
@@ -112,7 +112,7 @@ function test(key: string, value: string): Test | string {
 function has(value: string): Test | string {
   switch (value.toLowerCase()) {
     case "error": return (r) => !!r.error || r.state === "failed" || (r.status ?? 0) >= 400;
-    case "llm": case "model": case "tokens": return (r) => !!r.model;
+    case "llm": case "model": case "tokens": return (r) => !!r.llm;
     case "events": case "stream": case "streaming": return (r) => (r.events ?? 0) > 0 || !!r.streaming;
     case "opaque": case "undecrypted": return (r) => !!r.opaque;
     case "open": return (r) => r.state === "open";

@@ -37,9 +37,11 @@ export class Flows {
     let moved = false;
     for (const r of list) {
       r.at = Date.parse(r.started);
+      r.num = Number(r.id);
       if (r.seq > this.seq) this.seq = r.seq;
       const i = this.at.get(r.id);
       if (i !== undefined) {
+        if (r.seq < this.rows[i]!.seq) continue; // told late, known better
         this.count(this.rows[i], -1);
         this.rows[i] = r;
         this.count(r, 1);
@@ -59,10 +61,13 @@ export class Flows {
         this.passed = more;
       }
       this.passed[n] = this.passes(r, n) ? 1 : 0;
-      if (this.passed[n] && !this.sort) {
-        this.seen.push(n);
-        this.places?.set(r.id, this.seen.length - 1);
-      }
+      if (!this.passed[n] || this.sort) continue;
+      // Rows come in the order in which they changed, and are shown in that in
+      // which they began.
+      const end = this.seen[this.seen.length - 1];
+      if (end !== undefined && this.rows[end]!.num! > r.num) moved = true;
+      this.seen.push(n);
+      this.places?.set(r.id, this.seen.length - 1);
     }
     if (moved || this.sort) this.gather();
     this.draw();
@@ -93,7 +98,7 @@ export class Flows {
     if (r.error || r.state === "failed" || (r.status ?? 0) >= 400) t.errors += n;
     if (r.opaque) t.opaque += n;
     t.bytes += n * (Math.max(0, r.req_size ?? 0) + Math.max(0, r.resp_size ?? 0));
-    if (r.model) t.calls += n;
+    if (r.llm) t.calls += n;
     if (r.tokens) {
       t.prompt += n * (r.tokens.input + r.tokens.cache_read + r.tokens.cache_write);
       t.cached += n * r.tokens.cache_read;
@@ -148,10 +153,10 @@ export class Flows {
       const sign = this.down ? -1 : 1;
       order.sort((a, b) => {
         const x = keys[a]!, y = keys[b]!;
-        return x < y ? -sign : x > y ? sign : a - b;
+        return x < y ? -sign : x > y ? sign : this.rows[seen[a]!]!.num! - this.rows[seen[b]!]!.num!;
       });
       this.seen = order.map((k) => seen[k]!);
-    } else this.seen = seen;
+    } else this.seen = seen.sort((a, b) => this.rows[a]!.num! - this.rows[b]!.num!);
     this.places = null;
   }
 

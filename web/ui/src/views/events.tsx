@@ -44,12 +44,12 @@ export function EventTimeline() {
       k.done = true;
       try {
         for (let more = true; more && k.items.length < 20_000; ) {
-          const p = await get<{ events: FlowEvent[] | null; more?: boolean }>(flowPath(r.id, "/events"), { after: k.after, limit: 1000 });
+          const p = await get<{ events: FlowEvent[] | null; more?: boolean; next?: number }>(flowPath(r.id, "/events"), { after: k.after, limit: 1000 });
           for (const e of p.events ?? []) {
             const text = dataText(e.data);
             k.items.push({ at: (r.at ?? 0) + e.at_ms, flow: r.id, type: e.event || e.type || "message", kind: "stream", dir: e.dir, text, size: e.size ?? text.length });
-            k.after = e.n !== undefined ? Math.max(k.after, e.n) : k.after + 1;
           }
+          k.after = p.next ?? k.after + (p.events?.length ?? 0);
           more = !!p.more && (p.events?.length ?? 0) > 0;
         }
       } catch {

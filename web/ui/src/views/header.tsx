@@ -135,11 +135,13 @@ export function Menu(p: { name: ComponentChildren; label: string; children: (clo
 /** Tells of the connection, when it is lost. */
 export function Banner() {
   const l = link.value;
+  const show = <code>trace web{session.value || run.value ? " " + (session.value || run.value?.id) : ""}</code>;
+  if (l.state === "gone") return <div class="banner calm" role="status"><b>The run has ended</b>, and with it the server of this page. What was read stays here; {show} shows all of the record.</div>;
   if (l.state !== "lost") return null;
   return (
     <div class="banner" role="alert">
       <b>trace does not answer</b> ({l.why}). {run.value?.state === "running" || l.again ? "If its run has ended, this page goes with it: " : ""}
-      what was read stays here; <code>trace web{session.value || run.value ? " " + (session.value || run.value?.id) : ""}</code> shows the record again.
+      what was read stays here; {show} shows the record again.
       {l.again ? " Trying again…" : ""}
     </div>
   );

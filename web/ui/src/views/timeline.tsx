@@ -125,7 +125,7 @@ function Row(p: { r: Outline; index: number; selected: boolean; marked: boolean;
       <span role="gridcell" class={"c-status s-" + statusClass(r.status, r.state)} title={title(r.error?.message)}>
         {r.status || ""}{r.error ? <b title={title(r.error.message ?? r.error.code)}>{r.status ? " !" : <Line s={r.error.code} max={24} />}</b> : r.state === "open" ? <i class="pulse" role="img" aria-label="open" /> : ""}
       </span>
-      <span role="gridcell" class="c-kind"><Line s={r.source === "replay" ? "replay" : r.model ? "llm" : kind(r)} max={20} />{(r.events ?? 0) > 0 && <small title={count(r.events) + " events"}> {short(r.events)}</small>}</span>
+      <span role="gridcell" class="c-kind"><Line s={r.source === "replay" ? "replay" : r.llm ? "llm" : kind(r)} max={20} />{(r.events ?? 0) > 0 && <small title={count(r.events) + " events"}> {short(r.events)}</small>}</span>
       <span role="gridcell" class="c-size" title={size === undefined ? "" : count(size) + " bytes"}>{bytes(size)}</span>
       <span role="gridcell" class="c-time">{duration(r.duration_ms)}</span>
       <span role="gridcell" class="c-model" title={title(r.model)}><Line s={r.model} max={60} /></span>
