@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -72,11 +73,12 @@ func both() []world {
 
 // A job is one run of trace in a world.
 type job struct {
-	t     *testing.T
-	w     world
-	home  string
-	env   []string
-	stdin string
+	t      *testing.T
+	w      world
+	home   string
+	env    []string
+	stdin  string
+	within []string // what commands are run by as root: in another namespace, say
 }
 
 func newJob(t *testing.T, w world) *job {
@@ -136,6 +138,7 @@ func (j *job) command(argv ...string) *exec.Cmd {
 	} else if !j.w.root && os.Getuid() == 0 {
 		argv = append(asOrdinary(), argv...)
 	}
+	argv = append(slices.Clone(j.within), argv...)
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	j.t.Cleanup(cancel)
 	c := exec.CommandContext(ctx, argv[0], argv[1:]...)

@@ -36,7 +36,7 @@ const (
 	UnknownPeer RefusalKind = "unknown_peer" // a handshake with a key that nobody listed
 	Replayed    RefusalKind = "replayed"     // a handshake that was there before, or is older than the last
 	Foreign     RefusalKind = "foreign"      // no WireGuard, or a handshake for another server's key
-	Spoofed     RefusalKind = "spoofed"      // a peer's packet from an address that is not its own
+	Spoofed     RefusalKind = "spoofed"      // a peer's packet from an address that is not its own: counted only, because systems look for routers with their link-local one
 	Invalid     RefusalKind = "invalid"      // a handshake that is broken, or was not looked at closer
 )
 
@@ -147,9 +147,8 @@ func (d *doorman) hear(format string, args []any) {
 		}
 	case strings.Contains(format, "disallowed source address"):
 		d.mu.Lock()
-		k := d.peer(args)
+		d.total[Spoofed]++
 		d.mu.Unlock()
-		d.refuse(Refusal{Kind: Spoofed, Key: k})
 	}
 }
 

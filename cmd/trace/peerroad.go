@@ -320,7 +320,6 @@ func refusalText(x wg.Refusal, name string) string {
 		wg.UnknownPeer: fmt.Sprintf("a handshake with key %v, which no peer has", x.Key),
 		wg.Replayed:    fmt.Sprintf("a handshake of peer %s that was sent before", name),
 		wg.Foreign:     "no handshake of WireGuard for this server's key",
-		wg.Spoofed:     fmt.Sprintf("a packet of peer %s from an address that is not its own", name),
 		wg.Invalid:     "a handshake that is broken",
 	}[x.Kind]
 	if x.Count > 1 {
