@@ -102,7 +102,7 @@ func (q *request) stream() error {
 		return nil
 	}
 	q.WriteHeader(http.StatusOK)
-	if _, err := q.Write([]byte(": trace\n\n")); err != nil {
+	if err := q.send([]byte(": trace\n\n")); err != nil {
 		return nil
 	}
 	// What changed before the hub followed is told first; what comes meanwhile is
