@@ -3,7 +3,6 @@ package main
 import (
 	"crypto/x509"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"slices"
@@ -143,7 +142,7 @@ func (s *caSteps) do(step caStep, by string) error {
 		// What they say is no result of ours.
 		run.Stdout, run.Stderr = s.cmd.ErrOrStderr(), s.cmd.ErrOrStderr()
 		if in := s.cmd.InOrStdin(); isTerminal(in) {
-			run.Stdin = in.(io.Reader)
+			run.Stdin = in
 		}
 		if err := run.Run(); err != nil {
 			return fmt.Errorf("%s: %s: %w", step.place.Path, c.String(), err)
