@@ -25,7 +25,6 @@ done
 mkdir "$d/hooks"; printf '#!/bin/sh\ncat >>"$HOME/hook"\n' >"$d/hooks/jks-keystore"; chmod 755 "$d/hooks/jks-keystore"
 mount --bind "$d/hooks" /etc/ca-certificates/update.d
 umount -l "$d"; rmdir "$d"
-update-ca-certificates --fresh >/dev/null 2>&1; rm -f "$HOME/hook"
 exec "$@"`
 	return append([]string{"unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh"}, argv...)
 }
@@ -81,6 +80,7 @@ umount /etc/hosts
 `)
 	all := j.file("all", `set -e
 exec 2>&1
+update-ca-certificates --fresh >/dev/null 2>&1; rm -f hook # as the tool would leave it
 mark() { echo "== $*"; }
 sh "$STATE" >before
 mark before; sh "$CLIENTS"
@@ -217,4 +217,44 @@ func TestPassphraseOnTerminal(t *testing.T) {
 	s.line("n")
 	s.exited(1)
 	s.shows("nothing was done")
+}
+
+// TestServeLasting: one serve after another signs with the same authority, whose
+// key is under a passphrase, and a client that trusts it by the system's store
+// alone accepts what they show.
+func TestServeLasting(t *testing.T) {
+	needRoot(t)
+	need(t, "update-ca-certificates", "curl", "unshare")
+	origin := newAuthority(t, "the origin's")
+	o := serve(t, &tls.Config{Certificates: []tls.Certificate{origin.leaf(t, []string{host}, nil)}}, nil)
+	j := newJob(t, world{true, "wireguard", "auto"})
+	args := []string{"--listen", "none", "--proxy", "127.0.0.1:0", "--upstream-ca", j.file("root.pem", origin.pem()), "--connect-to", host + ":443:127.0.0.1:" + o.port}
+	j.env = append(j.env, "TRACE_CA_PASSPHRASE=open sesame", "T="+traceBin)
+	first := j.serving(args...)
+	kept := j.text("state/trace/ca/ca.pem")
+	first.stop()
+	if key := j.text("state/trace/ca/key.pem"); strings.Contains(key, "PRIVATE KEY") {
+		t.Errorf("the key is plain:\n%s", key)
+	}
+	s := j.serving(args...)
+	const ask = `"$T" ca install --yes >/dev/null 2>&1; curl -sS -x "http://phone@$1" "$2"`
+	r := j.must(j.run(ownTrust("sh", "-c", ask, "sh", strings.TrimPrefix(s.url("proxy"), "http://"), "https://"+host+"/text")...), 0)
+	if !strings.HasPrefix(r.stdout, "hello from /text\n") {
+		t.Errorf("%q %q", r.stdout, r.stderr)
+	}
+	rows := j.flows("--kind", "http", "--session", "phone")
+	if len(rows) != 1 || !rows[0].Conn.Decrypted || rows[0].Response == nil || rows[0].Response.Status != 200 {
+		t.Errorf("%+v", rows)
+	}
+	if now := j.text("state/trace/ca/ca.pem"); now != kept {
+		t.Error("it is another authority")
+	}
+	s.stop()
+	for _, c := range []struct{ word, want string }{{"TRACE_CA_PASSPHRASE=close sesame", "wrong passphrase"}, {"TRACE_CA_PASSPHRASE=", "--passphrase-file"}} {
+		j.env = append(j.env, c.word)
+		r := j.run(append([]string{"setsid", "--wait", traceBin, "serve"}, args...)...) // where no terminal is
+		if r.code == 0 || !strings.Contains(r.stderr, c.want) || strings.Contains(r.stderr, "sesame") {
+			t.Errorf("%s: exit %d, %s", c.word, r.code, r.stderr)
+		}
+	}
 }
