@@ -144,6 +144,22 @@ func TestSystems(t *testing.T) {
 	}
 }
 
+// TestStrays: what was installed by whoever deleted the directory first is
+// found.
+func TestStrays(t *testing.T) {
+	mine, other := newCert(t), newCert(t)
+	const dir = "/usr/local/share/ca-certificates/"
+	h := fakeHost(t, "ID=debian\n", []string{"/etc/ca-certificates.conf", dir + "company.crt", dir + "trace-ca-" + ID(mine) + ".crt", dir + "trace-ca-" + ID(other) + ".crt"},
+		[]string{"update-ca-certificates"})
+	files, commands := h.Strays([]*x509.Certificate{mine})
+	if want := dir + "trace-ca-" + ID(other) + ".crt"; len(files) != 1 || files[0] != want || shown(commands) != "# rm "+want+"\n# update-ca-certificates --fresh\n" {
+		t.Errorf("%q\n%s", files, shown(commands))
+	}
+	if files, commands := h.Strays([]*x509.Certificate{mine, other}); files != nil || commands != nil {
+		t.Errorf("%q\n%s", files, shown(commands))
+	}
+}
+
 func TestMacOS(t *testing.T) {
 	h := &Host{OS: "darwin", Look: func(string) string { return "" }}
 	p, err := h.System()

@@ -10,6 +10,8 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -139,9 +141,14 @@ type system struct {
 	bundle string
 }
 
-// file is where a certificate is put. The tools want .crt.
+// file is where a certificate is put; of nil, a pattern of all such. The tools
+// want .crt.
 func (s *system) file(cert *x509.Certificate) string {
-	return path.Join(s.how.dir, "trace-ca-"+ID(cert)+".crt")
+	id := "*"
+	if cert != nil {
+		id = ID(cert)
+	}
+	return path.Join(s.how.dir, "trace-ca-"+id+".crt")
 }
 
 func (s *system) add(cert *x509.Certificate, file string) []Command {
@@ -180,6 +187,32 @@ func (s *system) remove(certs []*x509.Certificate, file func(*x509.Certificate) 
 		list = append(list, Command{[]string{"sh", "-c", `printf "%s\n"` + gone + " | " + debianJava}, true})
 	}
 	return list
+}
+
+// Strays returns the files of authorities in the system's trust store that are
+// trace's by name, and of which keep knows nothing: another user's, or those of
+// a directory that was deleted before they were uninstalled. commands are what
+// would remove them.
+func (h *Host) Strays(keep []*x509.Certificate) (files []string, commands []Command) {
+	place, _ := h.System()
+	s, ok := place.by.(*system)
+	if !ok || s.how.store {
+		return nil, nil
+	}
+	names, err := filepath.Glob(escapeGlob(h.Root) + s.file(nil))
+	if err != nil {
+		return nil, nil
+	}
+	for _, name := range names {
+		name = strings.TrimPrefix(name, h.Root)
+		if !slices.ContainsFunc(keep, func(c *x509.Certificate) bool { return s.file(c) == name }) {
+			files = append(files, name)
+		}
+	}
+	if len(files) == 0 {
+		return nil, nil
+	}
+	return files, []Command{{append([]string{"rm"}, files...), true}, {s.how.clean, true}}
 }
 
 // hook returns the program that keeps a keystore of all JDKs up to date when

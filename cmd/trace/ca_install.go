@@ -244,6 +244,9 @@ func (s *caSteps) uninstall(onlyOld bool) (err error) {
 	if len(s.steps) == 0 && s.wrong == 0 {
 		s.print("nothing is installed\n")
 	}
+	if !onlyOld {
+		s.strays(current)
+	}
 	if err := s.perform("stop trusting it"); err != nil {
 		return err
 	}
@@ -261,4 +264,25 @@ func (s *caSteps) uninstall(onlyOld bool) (err error) {
 		s.say("the authority itself stays: rm -r %s deletes it", string(s.dir))
 	}
 	return nil
+}
+
+// strays says what looks like ours and is not known here.
+func (s *caSteps) strays(current *anchor.Info) {
+	known, err := s.dir.Old()
+	if err != nil {
+		return
+	}
+	if current != nil {
+		known = append(known, current.Certificate)
+	}
+	files, commands := s.host.Strays(known)
+	if len(files) == 0 {
+		return
+	}
+	var words []string
+	for _, c := range commands {
+		words = append(words, c.String())
+	}
+	s.say("%s: of an authority that is not kept in %s, another user's or one that was deleted; if it was yours, as root: %s",
+		strings.Join(files, ", "), string(s.dir), strings.Join(words, " && "))
 }
