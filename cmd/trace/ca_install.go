@@ -40,7 +40,12 @@ is no authority yet, it is made first.
 The system's trust store is what curl, Git, Go, Python's standard library, wget
 and most others read. Firefox and Chromium have databases of their own (--nss),
 JDKs sometimes too (--java). What is there already is left as it is.`,
-		Args: checked(cobra.NoArgs),
+		Args: checked(func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return fmt.Errorf("%q: no argument is wanted; a value of --nss or --java follows an equals sign", args[0])
+			}
+			return nil
+		}),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			in.cmd = cmd
 			return in.run()

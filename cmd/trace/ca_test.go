@@ -59,7 +59,7 @@ func showCA(t *testing.T) caView {
 func TestCAUsage(t *testing.T) {
 	inState(t)
 	for args, want := range map[string]string{
-		"show x": "", "export --format jks": "jks", "install now": "", "uninstall now": "", "rotate --encrypt --no-passphrase": "exclude",
+		"show x": "", "export --format jks": "jks", "install now": "no argument", "install --nss db": "equals sign", "uninstall now": "", "rotate --encrypt --no-passphrase": "exclude",
 		"passphrase --remove --new-passphrase-file x": "exclude", "install --nonsense": "nonsense",
 	} {
 		stdout, stderr, code := runCA(t, strings.Fields(args)...)
