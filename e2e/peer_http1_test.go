@@ -300,7 +300,7 @@ func contentType(kind string, b bodyPlan) string {
 // requestH1 is the head of the request of p, as far as its framing.
 func requestH1(host string, p *plan) string {
 	text, _ := json.Marshal(p)
-	head := fmt.Sprintf("%s %s HTTP/1.1\r\nHost: %s\r\n%s: %s\r\n", p.Method, p.path(), host, planHeader, text)
+	head := fmt.Sprintf("%s %s HTTP/1.1\r\nHost: %s\r\n%s: %s\r\n", p.Method, p.Prefix+p.path(), host, planHeader, text)
 	if p.Req.Framing != "" {
 		head += "Content-Type: " + contentType(kindPlain, p.Req) + "\r\n"
 	}

@@ -244,7 +244,7 @@ func (k *peerClient) requestH2(p *plan, secure bool) []hpack.HeaderField {
 	if p.Kind == kindWS {
 		method = "CONNECT"
 	}
-	fields := []hpack.HeaderField{field(":method", method), field(":scheme", scheme), field(":authority", k.conf.Host), field(":path", p.path())}
+	fields := []hpack.HeaderField{field(":method", method), field(":scheme", scheme), field(":authority", k.conf.Host), field(":path", p.Prefix+p.path())}
 	if p.Kind == kindWS {
 		fields = append(fields, field(":protocol", "websocket"), field("sec-websocket-version", "13"))
 		if ext := p.WS.offer(); ext != "" {

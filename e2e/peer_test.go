@@ -322,6 +322,8 @@ type clientConf struct {
 	// authority, for a run without trace.
 	Direct map[string]string
 	Roots  []byte
+	// Base is for a run with base URLs: /s leads to TLS and /c to cleartext.
+	Base bool
 }
 
 // askPeer runs the client. Its argument is the file with its clientConf.
@@ -364,6 +366,12 @@ type peerClient struct {
 // conn does what is planned for one connection. One of HTTP/1 may need
 // several, because an exchange ends its connection.
 func (k *peerClient) conn(cp connPlan) {
+	if k.conf.Base {
+		for _, p := range cp.Exchanges {
+			p.Prefix = map[bool]string{true: "/s", false: "/c"}[cp.TLS]
+		}
+		cp.TLS, cp.Tunnel = false, false
+	}
 	if cp.Proto == "h2" {
 		k.askH2(cp)
 		return
@@ -393,6 +401,9 @@ func (k *peerClient) dial(cp connPlan) (*peerConn, error) {
 			addr = k.conf.Direct["3128"]
 		}
 		cfg.RootCAs.AppendCertsFromPEM(k.conf.Roots)
+	}
+	if k.conf.Base {
+		addr = strings.TrimPrefix(os.Getenv("TRACE_BASE_URL"), "http://")
 	}
 	raw, err := net.DialTimeout("tcp", addr, patience)
 	if err != nil {

@@ -51,6 +51,7 @@ type plan struct {
 	// the GOAWAY (Abort.Code) that ends it: "served", "refused".
 	GoAway string  `json:",omitempty"`
 	WS     *wsPlan `json:",omitempty"`
+	Prefix string  `json:"-"` // of the path that the client asks for
 }
 
 type abortPlan struct {

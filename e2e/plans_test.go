@@ -24,6 +24,7 @@ func plans(conf clientConf) []connPlan {
 			g.http1(&cp)
 		case n < 14:
 			g.http2(&cp)
+			cp.TLS = cp.TLS || conf.Base // a server that speaks both without TLS gets HTTP/1.1
 		default:
 			cp.Proto = "h1"
 			cp.Exchanges = []*plan{g.websocket()}
@@ -41,6 +42,7 @@ func plans(conf clientConf) []connPlan {
 			to.Size = (20 + g.r.IntN(31)) << 20
 		}
 		cp := connPlan{Proto: []string{"h1", "h2"}[g.r.IntN(2)], TLS: g.r.IntN(2) == 0, Exchanges: []*plan{p}}
+		cp.TLS = cp.TLS || conf.Base && cp.Proto == "h2"
 		at := g.r.IntN(len(all))
 		all = append(all[:at], append([]connPlan{cp}, all[at:]...)...)
 	}

@@ -18,6 +18,7 @@ type comparison struct {
 	t        *testing.T
 	j        *job
 	keep     bool
+	base     bool
 	rows     map[string][]row
 	pieces   map[string][]piece
 	failures int
@@ -77,6 +78,9 @@ func (k *comparison) exchange(cp connPlan, p *plan, s, c *seen) {
 			k.stored(bad, r, "response", p.body("server").decoded, p.Resp.Secret)
 		}
 	}
+	if k.base && p.whole() && p.ID%10 == 0 {
+		k.forwarded(bad, p, r, s)
+	}
 	if k.keep && p.whole() && p.ID%30 == 0 && s.RawRecvd.Size+s.RawSent.Size < 8<<20 {
 		k.raw(bad, r, "request", &s.RawRecvd)
 		k.raw(bad, r, "response", &s.RawSent)
@@ -135,7 +139,7 @@ func (k *comparison) terminal(bad complain, r row) {
 
 // heads compares the header fields with those that both ends read, in order.
 func (k *comparison) heads(bad complain, r row, s, c *seen) {
-	if s != nil && !slices.Equal(r.Request.Headers, s.Fields) {
+	if s != nil && !slices.Equal(k.told(r.Request.Headers), k.told(s.Fields)) {
 		bad("request headers %q, the server read %q", r.Request.Headers, s.Fields)
 	}
 	if c.Status >= 200 || c.Status == 101 {
@@ -184,11 +188,34 @@ func (k *comparison) outline(bad complain, cp connPlan, p *plan, r row) {
 		scheme, port = "https", 443
 	}
 	q := r.Request
-	if r.Kind != kind || q.Method != method || q.Version != version || q.Scheme != scheme || q.Host != host || q.Port != port || r.Conn.Decrypted != cp.TLS {
+	if r.Kind != kind || q.Method != method || q.Version != version || q.Scheme != scheme || q.Host != host || q.Port != port || r.Conn.Decrypted != cp.TLS && !k.base {
 		bad("recorded as %s %s %s://%s:%d HTTP/%s decrypted=%v", r.Kind, q.Method, q.Scheme, q.Host, q.Port, q.Version, r.Conn.Decrypted)
 	}
 	if r.Process == nil || len(r.Process.Argv) == 0 {
 		k.unnamed++
+	}
+}
+
+// told returns the fields that must be the same on both ends: with base URLs
+// each end has a Host of its own.
+func (k *comparison) told(fields [][2]string) [][2]string {
+	if !k.base {
+		return fields
+	}
+	return slices.DeleteFunc(slices.Clone(fields), func(f [2]string) bool { return f[0] == "Host" })
+}
+
+// forwarded checks what is said to have left.
+func (k *comparison) forwarded(bad complain, p *plan, r row, s *seen) {
+	var shown struct{ Forwarded *part }
+	res := k.j.must(k.j.trace("flows", "show", r.ID, "--json"), 0)
+	if err := json.Unmarshal([]byte(res.stdout), &shown); err != nil || shown.Forwarded == nil {
+		bad("nothing forwarded (%v)", err)
+		return
+	}
+	f := shown.Forwarded
+	if f.Path != p.path() || !slices.Equal(f.Headers, s.Fields) || p.Kind != kindWS && !p.Req.Secret && f.SHA256 != s.Received.SHA {
+		bad("forwarded %s %q %s, the server read %q %s", f.Path, f.Headers, f.SHA256, s.Fields, s.Received.SHA)
 	}
 }
 

@@ -3,112 +3,54 @@ package proxy
 import (
 	"crypto/sha256"
 	"errors"
-	"fmt"
-	"hash"
 	"io"
-	"log"
-	"maps"
 	"net"
-	"net/http"
-	"net/http/httptrace"
-	"net/textproto"
-	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
 
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+
 	"trace/flow"
 )
 
-// A pending request of HTTP/2 was seen by the tap, and what left for it has not
-// been found yet.
-type pending struct {
-	ordinal int64
-	head    *flow.Head
-	sum     *[sha256.Size]byte // of its body, once that is over
-}
+// A crossing carries the streams of one connection of HTTP/2.
+type crossing struct {
+	p *Reverse
+	s *session
 
-// pend notes a request. The lock is held.
-func (s *session) pend(e flow.Event) {
-	s.stream = append(s.stream, &pending{ordinal: e.Flow, head: e.Head})
-}
-
-// summed notes the sum of the body of a request. The lock is held.
-func (s *session) summed(e flow.Event) {
-	for _, p := range s.stream {
-		if p.ordinal == e.Flow && e.Ended != nil {
-			p.sum = &e.Ended.SHA256
-		}
-	}
-}
-
-// match finds and removes the request that a handler carries: net/http does not tell
-// which stream it is of, so it is one of the same method, target and, if there is
-// a choice, body. The lock is held.
-func (s *session) match(method, target string, sum *[sha256.Size]byte) *pending {
-	best := -1
-	for i, p := range s.stream {
-		if p.head.Method != method || p.head.Target != target {
-			continue
-		}
-		if best < 0 {
-			best = i
-		}
-		if sum != nil && p.sum != nil && *p.sum == *sum {
-			best = i
-			break
-		}
-	}
-	if best < 0 {
-		return nil
-	}
-	found := s.stream[best]
-	s.stream = slices.Delete(s.stream, best, best+1)
-	return found
+	mu sync.Mutex // guards ways
+	// bridges lead to the servers of the connection, by origin.
+	bridges map[string]*bridge
 }
 
 // serveHTTP2 carries a connection of HTTP/2.
 func (s *session) serveHTTP2(p *Reverse) {
-	conn := &tappedConn{Conn: s.child, s: s, first: s.buf, closed: make(chan struct{})}
-	var protocols http.Protocols
-	protocols.SetUnencryptedHTTP2(true)
-	var handlers sync.WaitGroup
-	server := &http.Server{Protocols: &protocols, MaxHeaderBytes: maxHead, ErrorLog: silent,
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			handlers.Add(1)
-			defer handlers.Done()
-			s.stream2(p, w, r)
-		})}
-	server.Serve(&oneListener{conn: conn})
-	<-conn.closed
-	handlers.Wait()
-}
-
-// oneListener hands out one connection, and lasts as long as that.
-type oneListener struct {
-	conn *tappedConn
-	once sync.Once
-}
-
-func (l *oneListener) Accept() (c net.Conn, err error) {
-	l.once.Do(func() { c = l.conn })
-	if c != nil {
-		return c, nil
+	s.mu.Lock()
+	s.streams = map[int64]int64{}
+	s.mu.Unlock()
+	conn := &tappedConn{Conn: s.child, s: s, first: s.buf}
+	if _, err := io.ReadFull(conn, make([]byte, len(preface))); err != nil {
+		return
 	}
-	<-l.conn.closed
-	return nil, net.ErrClosed
+	c := &crossing{p: p, s: s, bridges: map[string]*bridge{}}
+	var streams sync.WaitGroup
+	l := newLink(conn, false, func(st *stream) { streams.Go(func() { c.carry(st) }) })
+	l.run()
+	streams.Wait()
+	for _, b := range c.bridges {
+		b.close()
+	}
 }
-func (l *oneListener) Close() error   { return nil }
-func (l *oneListener) Addr() net.Addr { return l.conn.LocalAddr() }
 
 // tappedConn shows what passes to the tap.
 type tappedConn struct {
 	net.Conn
-	s      *session
-	first  []byte
-	once   sync.Once
-	closed chan struct{}
+	s     *session
+	first []byte
 }
 
 func (c *tappedConn) Read(p []byte) (n int, err error) {
@@ -132,180 +74,279 @@ func (c *tappedConn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-func (c *tappedConn) Close() error {
-	c.once.Do(func() { close(c.closed) })
-	return c.Conn.Close()
+// An asked is the head of a request of HTTP/2.
+type asked struct {
+	*stream                                  // the child's
+	ordinal                           int64  // in the record; 0: it is not there
+	method, authority, path, protocol string // of pseudo-header fields
+	pseudo, fields                    []hpack.HeaderField
+	end                               bool // no body follows
+	to                                destination
 }
 
-// summedBody sums what a server is sent.
-type summedBody struct {
-	io.ReadCloser
-	hash hash.Hash
-	size int64
-	over func(size int64, sum [sha256.Size]byte)
-	once sync.Once
-}
-
-func (b *summedBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	b.hash.Write(p[:n])
-	b.size += int64(n)
-	if errors.Is(err, io.EOF) {
-		b.end()
-	}
-	return n, err
-}
-
-func (b *summedBody) end() {
-	b.once.Do(func() { b.over(b.size, [sha256.Size]byte(b.hash.Sum(nil))) })
-}
-
-// stream2 carries one stream.
-func (s *session) stream2(p *Reverse, w http.ResponseWriter, r *http.Request) {
-	to, no := p.find(s, &request{target: r.RequestURI})
-	if no != nil {
-		s.failHTTP2(p, w, r, no.status, no.err, no.text())
-		return
-	}
-	out, err := s.outgoing(p, w, r, to)
+// carry carries one stream.
+func (c *crossing) carry(st *stream) {
+	first, err := st.next()
 	if err != nil {
-		s.failHTTP2(p, w, r, 400, &flow.Error{Where: flow.AtClient, Code: flow.CodeMalformed, Message: err.Error()}, err.Error())
 		return
 	}
-	resp, err := p.roundTripper().RoundTrip(out)
-	if err != nil {
-		if r.Context().Err() != nil {
-			panic(http.ErrAbortHandler)
-		}
-		e := upstreamError(to, err)
-		s.failHTTP2(p, w, r, statusFor(err), e, e.Message)
+	q, ok := readAsked(st, first)
+	if !ok {
+		st.reset(http2.ErrCodeProtocol)
 		return
 	}
-	defer resp.Body.Close()
-	if out.Body == nil {
-		s.forwarded(p.cut(r.RequestURI).shown, r, out, to, 0, sha256.Sum256(nil))
+	q.ordinal = c.s.ordinalOf(st.id)
+	if q.ordinal != 0 {
+		defer c.s.carried(st.id)
 	}
-	copyFields(w.Header(), resp.Header)
-	for _, name := range []string{"Date", "Content-Type"} { // which net/http would add
-		if _, ok := resp.Header[name]; !ok {
-			w.Header()[name] = nil
+	var no *refusal
+	if q.to, no = c.p.find(c.s, &request{method: q.method, target: q.path}); no != nil {
+		c.answer(q, no.status, no.err, no.text())
+		return
+	}
+	if err := c.cross(q); err != nil && q.problem() == nil {
+		e := upstreamError(q.to, err)
+		c.answer(q, statusFor(err), e, e.Message)
+	}
+}
+
+// mostTries is how often a stream is tried on another connection because one has
+// ended before it was begun.
+const mostTries = 3
+
+// cross carries a stream to its server. An error says that nothing was answered.
+func (c *crossing) cross(q *asked) (err error) {
+	b := c.bridge(q.to)
+	for range mostTries {
+		var l *link
+		if l, err = b.reach(q); err != nil {
+			return err
+		}
+		switch {
+		case l != nil:
+			err = c.forward(q, l)
+		case q.protocol != "":
+			return c.socket(q)
+		default:
+			return c.overHTTP1(q, b)
+		}
+		if !errors.Is(err, errAway) {
+			return err
 		}
 	}
-	w.WriteHeader(resp.StatusCode)
-	control := http.NewResponseController(w)
-	if resp.ContentLength != 0 || len(resp.Trailer) > 0 {
-		control.Flush()
-	}
-	b := make([]byte, readSize)
-	left := resp.ContentLength
-	for {
-		n, err := resp.Body.Read(b)
-		if n > 0 {
-			if _, err := w.Write(b[:n]); err != nil {
-				return
-			}
-			if left -= int64(n); left != 0 || len(resp.Trailer) > 0 {
-				control.Flush() // what is last goes with the end of the stream: some clients wait for nothing more
-			}
-		}
-		if errors.Is(err, io.EOF) {
+	return err
+}
+
+// readAsked reads the first header section of a stream (RFC 9113 section 8.3.1).
+func readAsked(st *stream, it item) (*asked, bool) {
+	q := &asked{stream: st, end: it.end}
+	for i, f := range it.fields {
+		if !f.IsPseudo() {
+			q.fields = it.fields[i:]
 			break
 		}
-		if err != nil {
-			panic(http.ErrAbortHandler)
+		q.pseudo = it.fields[:i+1]
+		switch f.Name {
+		case ":method":
+			q.method = f.Value
+		case ":authority":
+			q.authority = f.Value
+		case ":path":
+			q.path = f.Value
+		case ":protocol":
+			q.protocol = f.Value
 		}
 	}
-	for name, values := range resp.Trailer {
-		w.Header()[http.TrailerPrefix+name] = values
-	}
+	return q, q.method != "" && q.path != ""
 }
 
-// outgoing makes the request that leaves.
-func (s *session) outgoing(p *Reverse, w http.ResponseWriter, r *http.Request, to destination) (*http.Request, error) {
-	u, err := url.Parse(to.scheme + "://" + to.authority + to.target)
-	if err != nil {
-		return nil, err
-	}
-	ctx := httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{Got1xxResponse: func(code int, h textproto.MIMEHeader) error {
-		if code != http.StatusContinue {
-			copyFields(w.Header(), http.Header(h))
-			w.WriteHeader(code)
-			clear(w.Header())
-		}
-		return nil
-	}})
-	out := (&http.Request{Method: r.Method, URL: u, Host: to.authority, Header: r.Header.Clone(), ContentLength: r.ContentLength, Trailer: r.Trailer}).WithContext(ctx)
-	if _, ok := out.Header["User-Agent"]; !ok {
-		out.Header["User-Agent"] = nil // or net/http would add its own
-	}
-	if r.ContentLength == 0 && len(r.Trailer) == 0 {
-		return out, nil
-	}
-	body := &summedBody{ReadCloser: r.Body, hash: sha256.New()}
-	body.over = func(size int64, sum [sha256.Size]byte) { s.forwarded(p.cut(r.RequestURI).shown, r, out, to, size, sum) }
-	out.Body = body
-	return out, nil
-}
-
-// forwarded records the request that left.
-func (s *session) forwarded(shown string, r, out *http.Request, to destination, size int64, sum [sha256.Size]byte) {
-	h := &flow.Head{Method: out.Method, Target: to.target, Authority: to.authority, Scheme: to.scheme, Host: to.host, Port: to.port, Path: to.target, Version: "2"}
+// ordinalOf returns the number of the exchange of a stream in the record.
+func (s *session) ordinalOf(id uint32) int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p := s.match(r.Method, shown, &sum)
-	if p == nil {
+	return s.streams[int64(id)]
+}
+
+// carried forgets it.
+func (s *session) carried(id uint32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.streams, int64(id))
+}
+
+// answer answers a stream ourselves, and says in the record why.
+func (c *crossing) answer(q *asked, status int, e *flow.Error, text string) {
+	c.s.fail(q.ordinal, e)
+	text = "trace: " + text + "\n"
+	err := q.headers([]hpack.HeaderField{{Name: ":status", Value: strconv.Itoa(status)}, {Name: "content-type", Value: "text/plain; charset=utf-8"},
+		{Name: "content-length", Value: strconv.Itoa(len(text))}}, q.method == "HEAD")
+	if err == nil && q.method != "HEAD" {
+		err = q.write([]byte(text), true)
+	}
+	for left := 64 << 20; err == nil && left > 0; { // it may have more to say before it reads
+		var it item
+		it, err = q.next()
+		q.took(len(it.data))
+		left -= len(it.data)
+	}
+	q.reset(http2.ErrCodeNo)
+}
+
+// forward carries a stream to a server that speaks HTTP/2.
+func (c *crossing) forward(q *asked, l *link) error {
+	fields := q.addressed()
+	st, err := l.open(fields, q.end)
+	if err != nil {
+		return errAway // nothing has left
+	}
+	c.left(q, &flow.Head{Method: q.method, Target: q.to.target, Authority: q.authorityTo(), Fields: plainFields(fields), Version: "2", Protocol: q.protocol})
+	sum := newSummed()
+	if q.end {
+		c.over(q, sum, nil)
+	}
+	up, down := make(chan struct{}), make(chan struct{})
+	there := &half{from: q.stream, to: st, done: up, other: down, over: q.end, saw: func(it item) {
+		if sum.Write(it.data); it.end {
+			c.over(q, sum, it.fields)
+		}
+	}}
+	back := &half{from: st, to: q.stream, done: down, other: up, broke: func(err error) {
+		var gone *goneError
+		if errors.As(err, &gone) {
+			c.s.fail(q.ordinal, lostServer(q.to, gone))
+		}
+	}}
+	var both sync.WaitGroup
+	both.Go(there.carry)
+	back.carry()
+	both.Wait()
+	return nil
+}
+
+// A half passes on what comes on one stream to another, and how it ends.
+type half struct {
+	from, to    *stream
+	done, other chan struct{} // closed when this half, the other one, has passed on all that it will
+	over        bool          // there is nothing
+	saw         func(item)    // nil: nobody looks
+	broke       func(error)   // from was broken off, and that is passed on now
+}
+
+func (h *half) carry() {
+	err := h.pass()
+	close(h.done)
+	if err == nil {
+		select {
+		case <-h.from.broken: // behind its end
+		case <-h.other:
+			return
+		}
+	}
+	why := h.from.problem()
+	if why == nil { // it is the other end that takes no more: what it said before goes first
+		<-h.other
+		h.from.reset(codeOf(h.to.problem()))
 		return
 	}
-	left := out.Header.Clone()
-	for _, f := range p.head.Fields { // in the child's order
-		name := http.CanonicalHeaderKey(f.Name)
-		for _, v := range left[name] {
-			h.Fields = append(h.Fields, flow.Field{Name: f.Name, Value: v})
-		}
-		if name == "Content-Length" && len(left[name]) == 0 && out.ContentLength >= 0 {
-			h.Fields = append(h.Fields, flow.Field{Name: f.Name, Value: fmt.Sprint(out.ContentLength)})
-		}
-		delete(left, name)
+	if h.broke != nil && err != nil {
+		h.broke(why)
 	}
-	for _, name := range slices.Sorted(maps.Keys(left)) {
-		for _, v := range left[name] {
-			h.Fields = append(h.Fields, flow.Field{Name: strings.ToLower(name), Value: v})
-		}
-	}
-	s.emitted(flow.Event{Kind: flow.Forwarded, At: time.Now(), Conn: s.facts.ID, Flow: p.ordinal, Side: flow.Client, Head: h, Ended: &flow.Ended{Size: size, SHA256: sum}})
+	h.to.reset(codeOf(why))
 }
 
-// failHTTP2 answers a stream ourselves.
-func (s *session) failHTTP2(p *Reverse, w http.ResponseWriter, r *http.Request, status int, e *flow.Error, text string) {
+// pass passes on what comes until that is over, or either stream is broken off.
+func (h *half) pass() error {
+	for !h.over {
+		it, err := h.from.next()
+		if err != nil {
+			return err
+		}
+		if h.saw != nil {
+			h.saw(it)
+		}
+		if it.fields != nil {
+			err = h.to.headers(it.fields, it.end)
+		} else {
+			err = h.to.write(it.data, it.end)
+		}
+		h.from.took(len(it.data))
+		if err != nil {
+			return err
+		}
+		h.over = it.end
+	}
+	return nil
+}
+
+// codeOf returns the code with which the end of a stream is passed on.
+func codeOf(err error) http2.ErrCode {
+	var r *resetError
+	if errors.As(err, &r) {
+		return r.code
+	}
+	return http2.ErrCodeCancel
+}
+
+// lostServer says that a server closed the connection before its answer was whole.
+func lostServer(to destination, err error) *flow.Error {
+	e := &flow.Error{Where: flow.AtUpstream, Code: flow.CodeTruncated, Message: to.addr() + ": " + err.Error() + " before the answer was whole"}
+	if isReset(err) {
+		e.Code = flow.CodeReset
+	}
+	return e
+}
+
+// addressed returns the header section as it leaves: naming the server.
+func (q *asked) addressed() []hpack.HeaderField {
+	fields := slices.Concat(q.pseudo, q.fields)
+	for i := range fields {
+		switch f := &fields[i]; f.Name {
+		case ":scheme":
+			f.Value = q.to.scheme
+		case ":authority", "host":
+			f.Value = q.to.authority
+		case ":path":
+			f.Value = q.to.target
+		}
+	}
+	return fields
+}
+
+// authorityTo is :authority as it leaves.
+func (q *asked) authorityTo() string {
+	if q.authority == "" {
+		return ""
+	}
+	return q.to.authority
+}
+
+func plainFields(fields []hpack.HeaderField) (all []flow.Field) {
+	for _, f := range fields {
+		if !strings.HasPrefix(f.Name, ":") {
+			all = append(all, flow.Field{Name: f.Name, Value: f.Value})
+		}
+	}
+	return all
+}
+
+// left records the head of a request as it left.
+func (c *crossing) left(q *asked, h *flow.Head) {
+	h.Scheme, h.Host, h.Port, h.Path = q.to.scheme, q.to.host, q.to.port, q.to.target
+	c.s.forwarded(q.ordinal, flow.Event{Head: h})
+}
+
+// over records the body of a request as it left.
+func (c *crossing) over(q *asked, sum *summed, trailers []hpack.HeaderField) {
+	c.s.forwarded(q.ordinal, flow.Event{Ended: &flow.Ended{Size: sum.size, SHA256: [sha256.Size]byte(sum.sum.Sum(nil)), Trailers: plainFields(trailers)}})
+}
+
+// forwarded records something of a request as it left.
+func (s *session) forwarded(ordinal int64, e flow.Event) {
+	if ordinal == 0 {
+		return
+	}
 	s.mu.Lock()
-	if p := s.match(r.Method, p.cut(r.RequestURI).shown, nil); p != nil {
-		if s.failed == nil {
-			s.failed = map[int64]*flow.Error{}
-		}
-		s.failed[p.ordinal] = e
-	}
-	s.mu.Unlock()
-	http.Error(w, "trace: "+text, status)
+	defer s.mu.Unlock()
+	e.Kind, e.At, e.Conn, e.Flow, e.Side = flow.Forwarded, time.Now(), s.facts.ID, ordinal, flow.Client
+	s.emitted(e)
 }
-
-func copyFields(to, from http.Header) {
-	for name, values := range from {
-		switch name {
-		case "Connection", "Keep-Alive", "Transfer-Encoding", "Upgrade", "Proxy-Connection": // of a hop of HTTP/1.1 (RFC 9113 section 8.2.2)
-			continue
-		}
-		to[name] = values
-	}
-}
-
-// roundTripper carries streams to servers.
-func (p *Reverse) roundTripper() http.RoundTripper {
-	p.once.Do(func() {
-		p.transport = &http.Transport{DialContext: p.dialContext, TLSClientConfig: p.tlsConfig(""), ForceAttemptHTTP2: true, DisableCompression: true,
-			MaxResponseHeaderBytes: maxHead}
-	})
-	return p.transport
-}
-
-// silent swallows what net/http would print.
-var silent = log.New(io.Discard, "", 0)

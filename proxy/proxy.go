@@ -80,9 +80,8 @@ type Reverse struct {
 
 	rootsOnce sync.Once
 	roots     *x509.CertPool
-	once      sync.Once
 	active    atomic.Int64
-	transport *http.Transport
+	spoken    sync.Map // origin without TLS → whether it speaks HTTP/2 only
 }
 
 // drainTime is how long a child may go on sending after its server has ended.

@@ -69,7 +69,7 @@ type session struct {
 	token   string
 	denied  *flow.Error // why that was not let in
 	endings [2]flow.How
-	stream  []*pending // of HTTP/2: requests that have not been matched
+	streams map[int64]int64 // of HTTP/2: their ordinals
 }
 
 // The first bytes of what is spoken.
@@ -159,12 +159,8 @@ func (s *session) emit(e flow.Event) { // the lock is held: all taps are called 
 	switch e.Kind {
 	case flow.Request:
 		e.Head = s.way.address(e.Head)
-		if s.facts.Protocol == "http2" {
-			s.pend(e)
-		}
-	case flow.BodyEnd:
-		if e.Side == flow.Client && s.facts.Protocol == "http2" {
-			s.summed(e)
+		if s.streams != nil {
+			s.streams[e.Head.Stream] = e.Flow
 		}
 	case flow.End:
 		if f := s.failed[e.Flow]; f != nil {
