@@ -324,6 +324,8 @@ func (k *comparison) broken(bad complain, p *plan, r row, s, c *seen) {
 		codes := map[string][]string{"rst": {"reset"}, "fin": {"truncated", "reset"}}[a.How]
 		detail := ""
 		switch {
+		case p.GoAway != "" && k.base:
+			detail = http2Name(uint32(http2.ErrCodeRefusedStream)) // the child's own connection goes on
 		case p.GoAway != "":
 			codes, detail = nil, http2Name(a.Code)
 		case r.Request.Version == "2":

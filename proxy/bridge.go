@@ -29,7 +29,8 @@ type bridge struct {
 	link  *link      // to a server that speaks HTTP/2
 	old   []*link    // those that take no new streams
 	http1 *http.Transport
-	spare net.Conn // for http1: it was made to find out what the server speaks
+	last  chan struct{} // closed when the latest stream has been begun
+	spare net.Conn      // for http1: it was made to find out what the server speaks
 }
 
 // bridge returns what leads to a server.
@@ -42,6 +43,14 @@ func (c *crossing) bridge(to destination) *bridge {
 		c.bridges[to.origin()] = b
 	}
 	return b
+}
+
+// turn puts a stream at the end of the line of those that are to be begun.
+func (b *bridge) turn() (before, begun chan struct{}) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	before, b.last = b.last, make(chan struct{})
+	return before, b.last
 }
 
 // close ends the connections. No stream is left.

@@ -28,14 +28,8 @@ import (
 func (c *crossing) overHTTP1(q *asked, b *bridge) error {
 	ctx, cancel := context.WithCancel(c.s.ctx)
 	defer cancel()
-	go func() {
-		select {
-		case <-q.broken:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+	go q.whenBroken(ctx, cancel)
+	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GotConn: func(i httptrace.GotConnInfo) {
 			if conn, ok := i.Conn.(*leavingConn); ok {
 				conn.begin(q.ordinal)
@@ -51,7 +45,7 @@ func (c *crossing) overHTTP1(q *asked, b *bridge) error {
 		c.answer(q, http.StatusBadRequest, e, e.Message)
 		return nil
 	}
-	resp, err := b.http1.RoundTrip(out.WithContext(ctx))
+	resp, err := b.http1.RoundTrip(out.WithContext(traced))
 	if err != nil {
 		return err
 	}
@@ -65,6 +59,15 @@ func (c *crossing) overHTTP1(q *asked, b *bridge) error {
 	}
 	q.drain()
 	return nil
+}
+
+// whenBroken calls f if the child breaks the stream off before ctx ends.
+func (q *asked) whenBroken(ctx context.Context, f func()) {
+	select {
+	case <-q.broken:
+		f()
+	case <-ctx.Done():
+	}
 }
 
 // drain takes what the child has still to say after its answer.
@@ -234,15 +237,9 @@ func (c *crossing) socket(q *asked) error {
 	}
 	conn := c.s.leaving(raw, q.to)
 	defer conn.Close()
-	stop := make(chan struct{})
-	defer close(stop)
-	go func() {
-		select {
-		case <-q.broken:
-			reset(raw)
-		case <-stop:
-		}
-	}()
+	ctx, cancel := context.WithCancel(c.s.ctx)
+	defer cancel()
+	go q.whenBroken(ctx, func() { reset(raw) })
 	conn.begin(q.ordinal)
 	var head strings.Builder
 	fmt.Fprintf(&head, "GET %s HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: %s\r\n", q.to.target, q.to.authority, socketKey())

@@ -25,6 +25,7 @@ type crossing struct {
 	mu sync.Mutex // guards ways
 	// bridges lead to the servers of the connection, by origin.
 	bridges map[string]*bridge
+	latest  chan struct{} // closed when it is known where the latest stream goes
 }
 
 // serveHTTP2 carries a connection of HTTP/2.
@@ -38,7 +39,11 @@ func (s *session) serveHTTP2(p *Reverse) {
 	}
 	c := &crossing{p: p, s: s, bridges: map[string]*bridge{}}
 	var streams sync.WaitGroup
-	l := newLink(conn, false, func(st *stream) { streams.Go(func() { c.carry(st) }) })
+	l := newLink(conn, false, func(st *stream) {
+		before, routed := c.latest, make(chan struct{})
+		c.latest = routed
+		streams.Go(func() { c.carry(st, before, routed) })
+	})
 	l.run()
 	streams.Wait()
 	for _, b := range c.bridges {
@@ -82,10 +87,20 @@ type asked struct {
 	pseudo, fields                    []hpack.HeaderField
 	end                               bool // no body follows
 	to                                destination
+	before, begun                     chan struct{} // closed when the stream before, this one, has been begun at its server
 }
 
-// carry carries one stream.
-func (c *crossing) carry(st *stream) {
+// carry carries one stream. Streams are begun at their server in the order in which
+// the child began them: before is closed when the one before has found its place in
+// that order, and routed is to be.
+func (c *crossing) carry(st *stream, before, routed chan struct{}) {
+	found := sync.OnceFunc(func() {
+		if before != nil {
+			<-before
+		}
+		close(routed)
+	})
+	defer found()
 	first, err := st.next()
 	if err != nil {
 		return
@@ -104,7 +119,14 @@ func (c *crossing) carry(st *stream) {
 		c.answer(q, no.status, no.err, no.text())
 		return
 	}
-	if err := c.cross(q); err != nil && q.problem() == nil {
+	if before != nil {
+		<-before
+	}
+	b := c.bridge(q.to)
+	q.before, q.begun = b.turn()
+	found()
+	defer q.begin()
+	if err := c.cross(q, b); err != nil && q.problem() == nil {
 		e := upstreamError(q.to, err)
 		c.answer(q, statusFor(err), e, e.Message)
 	}
@@ -115,8 +137,10 @@ func (c *crossing) carry(st *stream) {
 const mostTries = 3
 
 // cross carries a stream to its server. An error says that nothing was answered.
-func (c *crossing) cross(q *asked) (err error) {
-	b := c.bridge(q.to)
+func (c *crossing) cross(q *asked, b *bridge) (err error) {
+	if q.before != nil {
+		<-q.before
+	}
 	for range mostTries {
 		var l *link
 		if l, err = b.reach(q); err != nil {
@@ -126,8 +150,10 @@ func (c *crossing) cross(q *asked) (err error) {
 		case l != nil:
 			err = c.forward(q, l)
 		case q.protocol != "":
+			q.begin()
 			return c.socket(q)
 		default:
+			q.begin()
 			return c.overHTTP1(q, b)
 		}
 		if !errors.Is(err, errAway) {
@@ -135,6 +161,15 @@ func (c *crossing) cross(q *asked) (err error) {
 		}
 	}
 	return err
+}
+
+// begin lets the next stream to the server be begun.
+func (q *asked) begin() {
+	select {
+	case <-q.begun:
+	default:
+		close(q.begun)
+	}
 }
 
 // readAsked reads the first header section of a stream (RFC 9113 section 8.3.1).
@@ -183,11 +218,8 @@ func (c *crossing) answer(q *asked, status int, e *flow.Error, text string) {
 	if err == nil && q.method != "HEAD" {
 		err = q.write([]byte(text), true)
 	}
-	for left := 64 << 20; err == nil && left > 0; { // it may have more to say before it reads
-		var it item
-		it, err = q.next()
-		q.took(len(it.data))
-		left -= len(it.data)
+	if err == nil { // it may have more to say before it reads
+		q.drain()
 	}
 	q.reset(http2.ErrCodeNo)
 }
@@ -199,6 +231,7 @@ func (c *crossing) forward(q *asked, l *link) error {
 	if err != nil {
 		return errAway // nothing has left
 	}
+	q.begin()
 	c.left(q, &flow.Head{Method: q.method, Target: q.to.target, Authority: q.authorityTo(), Fields: plainFields(fields), Version: "2", Protocol: q.protocol})
 	sum := newSummed()
 	if q.end {

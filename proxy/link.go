@@ -17,6 +17,7 @@ const (
 	streamWindow = 1 << 20 // bytes of a stream that wait here
 	linkWindow   = 8 << 20 // bytes of a connection
 	frameSize    = 64 << 10
+	tableSize    = 4096 // of HPACK
 	mostStreams  = 250
 	mostOrders   = 10_000 // acknowledgements that wait for a peer that reads nothing
 )
@@ -48,6 +49,7 @@ type link struct {
 	most    uint32 // streams at once
 	connect bool   // the other end takes extended CONNECT (RFC 8441)
 	settled bool   // its first SETTINGS came
+	table   uint32 // size of the dynamic table that it takes, as far as we use it
 	away    bool   // it takes no new streams
 	taken   int64  // bytes that came and may come again, but were not told so
 	may     int64  // bytes that it may still send
@@ -61,7 +63,8 @@ func newLink(conn net.Conn, client bool, opened func(*stream)) *link {
 		streams: map[uint32]*stream{}, next: 1, window: 65535, initial: 65535, frame: 16 << 10, most: mostStreams, may: linkWindow}
 	l.room.L, l.work.L = &l.mu, &l.mu
 	l.henc = hpack.NewEncoder(&l.hbuf)
-	l.fr.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+	l.henc.SetMaxDynamicTableSize(0) // until it is known what the other end takes
+	l.fr.ReadMetaHeaders = hpack.NewDecoder(tableSize, nil)
 	l.fr.MaxHeaderListSize = maxHead
 	l.fr.SetMaxReadFrameSize(frameSize)
 	settings := []http2.Setting{{ID: http2.SettingInitialWindowSize, Val: streamWindow}, {ID: http2.SettingMaxFrameSize, Val: frameSize},
@@ -72,17 +75,11 @@ func newLink(conn net.Conn, client bool, opened func(*stream)) *link {
 		settings = append(settings, http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: mostStreams},
 			http2.Setting{ID: http2.SettingEnableConnectProtocol, Val: 1})
 	}
-	l.order(func() error {
-		if client {
-			if _, err := conn.Write(preface); err != nil {
-				return err
-			}
-		}
-		if err := l.fr.WriteSettings(settings...); err != nil {
-			return err
-		}
-		return l.fr.WriteWindowUpdate(0, linkWindow-65535)
-	})
+	if client {
+		conn.Write(preface) // run finds out where this fails
+	}
+	l.fr.WriteSettings(settings...) // it comes before everything else
+	l.fr.WriteWindowUpdate(0, linkWindow-65535)
 	return l
 }
 
@@ -144,14 +141,7 @@ func (l *link) close() {
 	<-l.ended
 }
 
-// order has f write something, soon. The frames of one goroutine keep their order.
-func (l *link) order(f func() error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.ordered(f)
-}
-
-// ordered is order with the lock held.
+// ordered has f write something, soon. The lock is held.
 func (l *link) ordered(f func() error) {
 	if l.err != nil {
 		return
@@ -279,7 +269,10 @@ func (l *link) settingsCame(f *http2.SettingsFrame) error {
 	if f.IsAck() {
 		return nil
 	}
-	table := int64(-1)
+	table := uint32(tableSize)
+	if l.settled {
+		table = l.table
+	}
 	err := f.ForeachSetting(func(v http2.Setting) error {
 		if err := v.Valid(); err != nil {
 			return err
@@ -293,7 +286,7 @@ func (l *link) settingsCame(f *http2.SettingsFrame) error {
 		case http2.SettingMaxFrameSize:
 			l.frame = int(min(v.Val, frameSize))
 		case http2.SettingHeaderTableSize:
-			table = int64(v.Val)
+			table = min(v.Val, tableSize)
 		case http2.SettingMaxConcurrentStreams:
 			l.most = v.Val
 		case http2.SettingEnableConnectProtocol:
@@ -301,12 +294,10 @@ func (l *link) settingsCame(f *http2.SettingsFrame) error {
 		}
 		return nil
 	})
-	l.settled = true
+	l.settled, l.table = true, table
 	l.room.Broadcast()
 	l.ordered(func() error {
-		if table >= 0 {
-			l.henc.SetMaxDynamicTableSize(uint32(min(table, 4096)))
-		}
+		l.henc.SetMaxDynamicTableSize(table)
 		return l.fr.WriteSettingsAck()
 	})
 	return err

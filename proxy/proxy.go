@@ -18,13 +18,18 @@
 // the answers before it, and then gets a connection of its own. Each side's end
 // is carried to the other: the end of the stream as such, an error as a reset.
 //
-// HTTP/2 without TLS (RFC 9113 section 3.3, prior knowledge) is served stream by
-// stream, because its streams may go to several servers, of which each may
-// or may not speak HTTP/2. Fields keep names and values there, not their order.
+// HTTP/2 without TLS (RFC 9113 section 3.3, prior knowledge) is carried stream by
+// stream (crossing), because streams may go to several servers, of which each may
+// or may not speak HTTP/2 (bridge). Both ends (link) have windows of their own.
+// Between two streams header sections pass field by field, and data, 1xx answers,
+// trailers, and the codes of resets (half). Streams are begun at a server in the
+// order in which the child began them. To a server of HTTP/1.1 a stream is a
+// request of net/http's, an extended CONNECT an Upgrade (downgrade.go).
 //
 // Two taps see each connection of HTTP/1.1: one on the child's side, one on what
 // leaves. The first makes the record; of the second the heads and sums of
-// requests are recorded as flow.Forwarded. What we answer ourselves (no route,
+// requests are recorded as flow.Forwarded, and so is what is written to a server
+// of HTTP/2. What we answer ourselves (no route,
 // no connection to the server) passes the first tap like any answer.
 //
 // Concurrency: a connection has the goroutine that reads requests, and one that

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http/httptrace"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"trace/flow"
@@ -20,7 +21,8 @@ type upstream struct {
 	conn net.Conn // raw, or TLS on it
 	tap  mitm.Tap // of what leaves; under the session's lock
 
-	done chan struct{} // closed when the goroutine has ended
+	done    chan struct{} // closed when the goroutine has ended
+	aborted atomic.Bool   // a write came upon a reset
 
 	mu       sync.Mutex // guards what follows
 	turn     sync.Cond
@@ -125,7 +127,9 @@ func (u *upstream) write(p []byte) {
 	u.s.mu.Lock()
 	u.tap.Data(flow.Client, time.Now(), p)
 	u.s.mu.Unlock()
-	u.conn.Write(p)
+	if _, err := u.conn.Write(p); isReset(err) {
+		u.aborted.Store(true) // a socket tells a reset once
+	}
 }
 
 // ready waits until no answer is awaited. It returns false if the connection to
@@ -158,12 +162,17 @@ func (u *upstream) run() {
 	for {
 		n, err := u.conn.Read(b)
 		if n > 0 && !u.answer(b[:n]) {
-			reset(u.raw) // the child takes nothing more
+			u.s.ended(flow.Client, flow.Reset) // the child takes nothing more
+			reset(u.raw)
 			u.ended(flow.Reset)
 			return
 		}
 		if err != nil {
-			u.ended(howEnded(err))
+			how := howEnded(err)
+			if u.aborted.Load() {
+				how = flow.Reset
+			}
+			u.ended(how)
 			return
 		}
 	}
