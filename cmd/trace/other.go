@@ -25,6 +25,17 @@ func (o *runOptions) runInspect() error {
 	return exitError{Code: exitTrace, Err: errSystem}
 }
 
+func newExecCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "exec [SESSION] -- CMD [ARG...]",
+		Short: "Run another command in the namespaces of a run (Linux only)",
+		Args:  cobra.ArbitraryArgs,
+		RunE: func(*cobra.Command, []string) error {
+			return exitError{Code: exitTrace, Err: errors.New("exec on " + runtime.GOOS + ": " + doctor.NeedsLinux)}
+		},
+	}
+}
+
 func systemCommands() []*cobra.Command { return nil }
 
 func examineMachine(ctx context.Context, link, _ string) *doctor.Report {
