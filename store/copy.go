@@ -314,7 +314,7 @@ func (c *Copy) Apply(from string, batch []byte) error {
 
 // copyInto are the tables of the rows that are kept as they come.
 var copyInto = map[rowTable]string{
-	rowPack: "pack", rowConn: "conn", rowFlow: "flow", rowDetail: "detail", rowBody: "body", rowTailPiece: "tail", rowNote: "note",
+	rowPack: "pack", rowConn: "conn", rowFlow: "flow", rowDetail: "detail", rowBody: "body", rowTailPiece: "tail", rowNote: "note", rowCall: "call",
 }
 
 // take writes a row of a batch. The numbers of bursts become ours.

@@ -13,14 +13,15 @@ const feedBytes = 4 << 20
 
 // A Feed reads a session, also while it is being written, as batches of which a
 // Copy makes the same session elsewhere: the same rows, so that nothing that a
-// reader sees differs. What was found out about calls (Annotate) is not part of
-// it. A Feed is a reader as any other, and keeps nothing but where it is in the
+// reader sees differs. What was found out about calls (Annotate) comes last, when
+// the session has ended. A Feed is a reader as any other, and keeps nothing but where it is in the
 // flows that are open. Not safe for concurrent use.
 type Feed struct {
 	r    *Reader
 	w    *watcher
 	at   feedPosition
 	goal feedPosition // packs up to it are sent before the flows up to it
+	call int64        // the last flow whose annotation was handed out
 	open map[int64]*fedFlow
 	buf  []byte
 }
@@ -69,7 +70,7 @@ func (f *Feed) Seek(position string) (err error) {
 			return err
 		}
 	}
-	f.at, f.goal = at, feedPosition{}
+	f.at, f.goal, f.call = at, feedPosition{}, 0
 	clear(f.open)
 	return nil
 }
@@ -105,14 +106,16 @@ func (f *Feed) Next(ctx context.Context) (batch []byte, err error) {
 		var to feedPosition
 		err = f.w.with(func(d *db) error {
 			return d.snapshot(func() (err error) {
-				to, err = f.pass(d)
+				if to, err = f.pass(d); err == nil && to == f.at && state != stateRunning {
+					err = f.calls(d)
+				}
 				return err
 			})
 		})
 		if err != nil {
 			return nil, err
 		}
-		if to != f.at {
+		if to != f.at || len(f.buf) > 0 {
 			f.at = to
 			return append(to.append(nil), f.buf...), nil
 		}
@@ -268,4 +271,17 @@ func (f *Feed) tail(d *db, id int64, st *fedFlow) error {
 		st.tail = r.int(1)
 		return nil
 	})
+}
+
+// calls reads what was found out about calls.
+func (f *Feed) calls(d *db) error {
+	for len(f.buf) < feedBytes {
+		r, err := d.one("SELECT * FROM call WHERE flow>? ORDER BY flow LIMIT 1", f.call)
+		if err != nil || r == nil {
+			return err
+		}
+		f.buf = appendRow(f.buf, rowCall, r)
+		f.call = r.int(0)
+	}
+	return nil
 }

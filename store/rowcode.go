@@ -26,11 +26,12 @@ const (
 	rowBody
 	rowTailPiece
 	rowNote
+	rowCall
 )
 
 // rowColumns is how many columns each has.
 var rowColumns = [...]int{
-	rowSession: 14, rowTail: 1, rowPack: 5, rowConn: 11, rowFlow: 23, rowTouched: 1, rowDetail: 2, rowBody: 8, rowTailPiece: 10, rowNote: 5,
+	rowSession: 14, rowTail: 1, rowPack: 5, rowConn: 11, rowFlow: 23, rowTouched: 1, rowDetail: 2, rowBody: 8, rowTailPiece: 10, rowNote: 5, rowCall: 2,
 }
 
 // The types of columns.

@@ -53,11 +53,10 @@ type received struct {
 
 // Open implements control.Receiver.
 func (r *receiver) Open(id string, h control.Hello) (control.Position, error) {
-	s, err := r.get(id)
+	s, err := r.enter(id)
 	if err != nil {
 		return "", err
 	}
-	s.busy.Lock()
 	defer s.busy.Unlock()
 	s.heard(0)
 	if s.copy == nil || s.over {
@@ -89,6 +88,22 @@ func (s *received) begin(r *receiver, id string, h control.Hello) error {
 	s.told.ID, s.told.Name, s.told.PID, s.told.File, s.told.Flows = id, session.Name, session.PID, c.Path(), c.Flows()
 	s.mu.Unlock()
 	return nil
+}
+
+// enter returns the session of that id, new if it is not known, for the caller
+// alone.
+func (r *receiver) enter(id string) (*received, error) {
+	for {
+		s, err := r.get(id)
+		if err != nil {
+			return nil, err
+		}
+		s.busy.Lock()
+		if r.find(id) == s {
+			return s, nil
+		}
+		s.busy.Unlock() // it was ended meanwhile
+	}
 }
 
 // get returns the session of that id, new if it is not known.
@@ -218,8 +233,8 @@ func (r *receiver) miss(id string, s *received) {
 	if back { // meanwhile
 		return
 	}
-	r.forget(id, s)
 	s.end(fmt.Sprintf("the run was not heard of again after %s: what it recorded since is not here", seen.UTC().Format(time.RFC3339)), r)
+	r.forget(id, s)
 }
 
 // processLives tells whether there is a process of that number.
