@@ -71,6 +71,7 @@ type wireguardPeer struct {
 	*wireguardNet
 	name, ns, iface string
 	addr            netip.Addr // inside the tunnel
+	conf            string
 	resolv          string
 	client          *exec.Cmd
 	over            sync.Once
@@ -108,7 +109,7 @@ func (n *wireguardNet) join(name string, mtu int) *wireguardPeer {
 // where it has none wireguard-go.
 func (n *wireguardNet) up(name, ns string, mtu int, conf string) *wireguardPeer {
 	n.t.Helper()
-	p := &wireguardPeer{wireguardNet: n, name: name, ns: ns, iface: ns + "w"}
+	p := &wireguardPeer{wireguardNet: n, name: name, ns: ns, iface: ns + "w", conf: conf}
 	var stripped strings.Builder
 	for line := range strings.Lines(conf) {
 		key, value, _ := strings.Cut(strings.TrimSpace(line), " = ")

@@ -36,9 +36,9 @@ type Endpoint struct {
 	// program. Close closes them, also where Up was never called.
 	Conns []*net.UDPConn
 
-	// Refused is told of what came from outside and was not let in, at most
-	// once in ten seconds for each kind and sender. It must not block. Nil:
-	// nobody is told.
+	// Refused is told of what came from outside and was not let in: for each
+	// kind and sender at once, and then seldom. It must not block. Nil: nobody
+	// is told.
 	Refused func(Refusal)
 
 	// Log receives what the WireGuard device complains about. Nil is silent.

@@ -14,8 +14,11 @@ import (
 )
 
 const (
-	// tellEvery is how often the same refusal of the same sender is told.
-	tellEvery = 10 * time.Second
+	// tellAgain is how long the same refusal of the same sender is not told
+	// again. It doubles each time, up to tellSeldom: a phone whose key was
+	// revoked tries for ever.
+	tellAgain  = 10 * time.Second
+	tellSeldom = 10 * time.Minute
 
 	// maxTold bounds the senders that are told apart. Beyond them a refusal
 	// is counted only.
@@ -85,6 +88,7 @@ type teller struct {
 type tally struct {
 	count int
 	next  time.Time
+	pause time.Duration
 }
 
 func (d *doorman) init(private Key, tell func(Refusal)) {
@@ -283,7 +287,7 @@ func (d *doorman) count(r Refusal) int {
 	if t == nil {
 		if len(d.told) >= maxTold {
 			for w, t := range d.told {
-				if now.After(t.next) {
+				if now.After(t.next.Add(tellSeldom)) {
 					delete(d.told, w)
 				}
 			}
@@ -299,6 +303,7 @@ func (d *doorman) count(r Refusal) int {
 		return 0
 	}
 	n := t.count
-	t.count, t.next = 0, now.Add(tellEvery)
+	t.pause = min(max(2*t.pause, tellAgain), tellSeldom)
+	t.count, t.next = 0, now.Add(t.pause)
 	return n
 }

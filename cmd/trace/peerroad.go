@@ -22,9 +22,9 @@ import (
 // peerName is the host name under which peers reach this serve itself.
 const peerName = "trace.internal"
 
-// peersLeave is how long the connections of a peer that was revoked get to
-// tell it that they are over.
-const peersLeave = 300 * time.Millisecond
+// peersLeave is how long a peer that was revoked still gets packets, those
+// that say that its connections are reset. Its own are not taken any more.
+const peersLeave = 200 * time.Millisecond
 
 // A peerSink is the session that a connection of a peer is recorded in.
 type peerSink struct {
@@ -143,15 +143,14 @@ func (r *peerRoad) revoke(l *peerLane) error {
 	delete(r.lanes, l.peer.Addr4)
 	delete(r.lanes, l.peer.Addr6)
 	r.mu.Unlock()
+	told := time.After(peersLeave)
+	l.cancel()
 	gone := make(chan struct{})
 	go func() {
 		l.close()
 		close(gone)
 	}()
-	select {
-	case <-gone:
-	case <-time.After(peersLeave):
-	}
+	<-told
 	err := r.endpoint.Remove(l.peer.PublicKey)
 	<-gone
 	return err
