@@ -239,6 +239,7 @@ func (s *server) open(accept, ctx context.Context, bases *baseURLs) (err error) 
 		return err
 	}
 	s.listens("control", l.Path())
+	s.rules.out.Dial = s.dialOut
 	defer func() { s.serveControl(ctx, l, err) }()
 	if s.o.listen != "none" || s.given.has("reverse") {
 		if err := s.openReverse(accept, ctx, bases); err != nil {
