@@ -49,7 +49,7 @@ func parseRequest(head []byte) (r request, err error) {
 		r.lead++
 	}
 	r.lineEnd = r.lead + bytes.IndexByte(head[r.lead:], '\n') + 1
-	words := strings.Fields(string(head[r.lead:r.lineEnd]))
+	words := strings.FieldsFunc(string(head[r.lead:r.lineEnd]), isSpace)
 	if len(words) != 3 || !strings.HasPrefix(words[2], "HTTP/1.") {
 		return r, errors.New("this is no request of HTTP/1.1")
 	}
@@ -58,6 +58,10 @@ func parseRequest(head []byte) (r request, err error) {
 	r.body.left = max(r.body.left, 0)
 	return r, err
 }
+
+// isSpace tells what may separate the words of a request line (RFC 9112 section 3).
+// Spaces beyond ASCII are part of a target, wrongly, but the server's to judge.
+func isSpace(r rune) bool { return r == ' ' || '\t' <= r && r <= '\r' }
 
 // field returns the value of the first field of a name; ok says that there is
 // one.
