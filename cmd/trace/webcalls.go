@@ -37,9 +37,18 @@ func problem(err error) error {
 type webCalls struct {
 	mu     sync.Mutex
 	known  map[int64]*callSummary // of those that have ended, with their threads
+	rows   map[int64]*callSummary // the same without
 	links  map[int64][]llm.Link   // of those that go on: their requests tell
 	titles map[string]string      // of conversations, by their first calls
 	bodies []requestBody          // of those that were asked for last
+}
+
+// read keeps what was read of a call for a row. It is called with the lock held.
+func (c *webCalls) read(id int64, s *callSummary) {
+	if c.rows == nil {
+		c.rows = map[int64]*callSummary{}
+	}
+	c.rows[id] = s
 }
 
 // A requestBody is the whole body of a request that has ended.

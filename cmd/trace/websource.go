@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"trace/flow"
 	"trace/store"
@@ -116,7 +118,13 @@ func (r *webRecord) Follow(ctx context.Context, began func(rev int64), fn func(w
 	})
 }
 
-// Calls finds out what rows tell of calls to language models.
+// readTime is how long calls are read of which no summary is kept, when a list is
+// asked for.
+const readTime = time.Second
+
+// Calls finds out what rows tell of calls to language models. Of those that have
+// ended and have no summary, from an older trace or a run that was killed, it reads
+// as many as it can in a while, the newest first; with now all.
 func (r *webRecord) Calls(xs []*flow.Exchange, now bool) map[int64]web.Call {
 	var own []*flow.Exchange // flows are shared, what is found out is ours
 	for _, x := range xs {
@@ -128,18 +136,29 @@ func (r *webRecord) Calls(xs []*flow.Exchange, now bool) map[int64]web.Call {
 	if len(own) == 0 {
 		return nil
 	}
-	missing := attachStored(r.Reader, own)
-	if now {
-		inParallel(missing, func(x *flow.Exchange) { attachRead(r.Reader, x) })
+	missing := r.attachKnown(attachStored(r.Reader, own))
+	if len(missing) > 0 && !now && r.fresh() {
+		missing = nil // they are being read by the run itself
+	}
+	slices.Reverse(missing)
+	until := time.Now().Add(readTime)
+	inParallel(missing, func(x *flow.Exchange) {
+		if now || ended(x) && time.Now().Before(until) {
+			attachRead(r.Reader, x)
+		}
+	})
+	r.calls.mu.Lock()
+	defer r.calls.mu.Unlock()
+	for _, x := range missing {
+		if s := callOf(x); s != nil && ended(x) {
+			r.calls.read(x.ID, s)
+		}
 	}
 	calls := make(map[int64]web.Call, len(own))
 	for _, x := range own {
 		call := web.Call{}
 		if s := callOf(x); s != nil {
-			call.Model = s.Model
-			if call.Model == "" {
-				call.Model = s.Served
-			}
+			call.Model = cmp.Or(s.Model, s.Served)
 			if u := s.Usage; u != nil {
 				call.Tokens = &web.Tokens{Input: u.Input, CacheRead: u.CacheRead, CacheWrite: u.CacheWrite, Output: u.Output, Reasoning: u.Reasoning}
 			}
@@ -147,4 +166,29 @@ func (r *webRecord) Calls(xs []*flow.Exchange, now bool) map[int64]web.Call {
 		calls[x.ID] = call
 	}
 	return calls
+}
+
+// fresh reports whether the session is being written: its calls get summaries.
+func (r *webRecord) fresh() bool {
+	s, err := r.Run()
+	return err == nil && s.State == "running"
+}
+
+// attachKnown attaches what was read before, and returns those of which nothing
+// was.
+func (r *webRecord) attachKnown(xs []*flow.Exchange) (missing []*flow.Exchange) {
+	r.calls.mu.Lock()
+	defer r.calls.mu.Unlock()
+	for _, x := range xs {
+		s := r.calls.known[x.ID]
+		if s == nil {
+			s = r.calls.rows[x.ID]
+		}
+		if s == nil {
+			missing = append(missing, x)
+		} else {
+			x.LLM = s
+		}
+	}
+	return missing
 }
