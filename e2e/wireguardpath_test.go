@@ -169,7 +169,7 @@ func TestWireGuardPath(t *testing.T) {
 		case r.Kind == "http":
 			http++
 			p.checkHTTP(r)
-		case r.Error != nil && r.Error.Code == "replayed":
+		case r.Error != nil && r.Error.Code == "replayed_handshake":
 			replayed++
 		}
 	}

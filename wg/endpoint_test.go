@@ -267,8 +267,9 @@ func TestEndpointRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	liar.tun.in <- packet("10.1.0.2", "192.0.2.1", 100)
+	tap.WriteToUDPAddrPort([]byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n........"), at)
 	crosses(t, packet("10.1.0.7", "192.0.2.1", 100), liar.tun, far)
-	if n := e.Refusals(); n[Replayed] < 2 || n[UnknownPeer] < 1 || n[Foreign] < 1 || n[Spoofed] != 1 {
+	if n := e.Refusals(); n[Replayed] < 2 || n[UnknownPeer] < 1 || n[Foreign] < 1 || n[Spoofed] != 1 || n[Noise] != 1 {
 		t.Errorf("%v", n)
 	}
 }

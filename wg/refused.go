@@ -36,11 +36,14 @@ type RefusalKind string
 
 // The kinds of refusals.
 const (
-	UnknownPeer RefusalKind = "unknown_peer" // a handshake with a key that nobody listed
-	Replayed    RefusalKind = "replayed"     // a handshake that was there before, or is older than the last
-	Foreign     RefusalKind = "foreign"      // no WireGuard, or a handshake for another server's key
-	Spoofed     RefusalKind = "spoofed"      // a peer's packet from an address that is not its own: counted only, because systems look for routers with their link-local one
-	Invalid     RefusalKind = "invalid"      // a handshake that is broken, or was not looked at closer
+	UnknownPeer RefusalKind = "unknown_peer"       // with a key that nobody listed
+	Replayed    RefusalKind = "replayed_handshake" // was there before, or is older than the last
+	Foreign     RefusalKind = "foreign_handshake"  // for another server's key
+	Invalid     RefusalKind = "invalid_handshake"  // broken, or not looked at closer
+
+	// These are counted only.
+	Noise   RefusalKind = "noise"   // no message of WireGuard
+	Spoofed RefusalKind = "spoofed" // a peer's packet from an address that is not its own; systems look for routers with their link-local one
 )
 
 // Refusal is what was not let in.
@@ -140,7 +143,7 @@ func (d *doorman) hear(format string, args []any) {
 	case strings.HasPrefix(format, "Received packet with invalid mac1"):
 		d.refuse(d.foreign())
 	case strings.HasPrefix(format, "Received message with unknown type"):
-		d.refuse(Refusal{Kind: Foreign})
+		d.only(Noise)
 	case strings.Contains(format, "handshake replay"):
 		d.mu.Lock()
 		d.replays[d.peer(args)]++
@@ -150,10 +153,15 @@ func (d *doorman) hear(format string, args []any) {
 			d.refuse(d.judge(from))
 		}
 	case strings.Contains(format, "disallowed source address"):
-		d.mu.Lock()
-		d.total[Spoofed]++
-		d.mu.Unlock()
+		d.only(Spoofed)
 	}
+}
+
+// only counts a refusal.
+func (d *doorman) only(kind RefusalKind) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.total[kind]++
 }
 
 // logged returns how WireGuard names a peer in its log.

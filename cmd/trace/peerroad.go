@@ -318,7 +318,7 @@ func refusalText(x wg.Refusal, name string) string {
 	text := map[wg.RefusalKind]string{
 		wg.UnknownPeer: fmt.Sprintf("a handshake with key %v, which no peer has", x.Key),
 		wg.Replayed:    fmt.Sprintf("a handshake of peer %s that was sent before", name),
-		wg.Foreign:     "no handshake of WireGuard for this server's key",
+		wg.Foreign:     "a handshake for another server's key",
 		wg.Invalid:     "a handshake that is broken",
 	}[x.Kind]
 	if x.Count > 1 {
