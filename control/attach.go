@@ -46,9 +46,6 @@ type Position string
 type End struct {
 	Ended Time `json:"ended"` // zero: it crashed
 	Exit  int  `json:"exit"`
-	// Incomplete says what is missing, where the run could not keep it until it was
-	// taken. "": nothing.
-	Incomplete string `json:"incomplete,omitempty"`
 }
 
 // Kept says where a session lies now.

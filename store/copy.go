@@ -338,10 +338,9 @@ func (c *Copy) take(t rowTable, r row) (err error) {
 	return c.put(table, r)
 }
 
-// Complete ends the copy as the session ended: at the zero time if it crashed.
-// missing says what will never come, "" if there is nothing. The copy is closed,
-// one file, and safe against power loss.
-func (c *Copy) Complete(ended time.Time, exit int, missing string) error {
+// Complete ends the copy as the session ended: at the zero time if it crashed. The
+// copy is closed, one file, and safe against power loss.
+func (c *Copy) Complete(ended time.Time, exit int) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
@@ -351,9 +350,6 @@ func (c *Copy) Complete(ended time.Time, exit int, missing string) error {
 		return c.shut()
 	}
 	err := c.db.immediate(func() error {
-		if err := c.miss(missing); err != nil {
-			return err
-		}
 		if !ended.IsZero() {
 			if _, err := c.db.exec("UPDATE session SET ended=?, exit=?", micros(ended), exit); err != nil {
 				return err

@@ -85,7 +85,7 @@ func (c *carrier) carry(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return c.copy.Complete(s.Ended, s.Exit, "")
+	return c.copy.Complete(s.Ended, s.Exit)
 }
 
 // equal compares all rows of two sessions but for the numbers of bursts.
@@ -265,6 +265,9 @@ func TestCopyBeside(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.begin() // what said that it is complete was lost
+	if err := c.copy.Apply(c.copy.Position(), nil); !errors.Is(err, ErrEnded) {
+		t.Errorf("more in a complete copy: %v", err)
+	}
 	if err := c.carry(t.Context()); err != nil {
 		t.Errorf("complete twice: %v", err)
 	}
@@ -315,10 +318,10 @@ func TestCopyOfCrash(t *testing.T) {
 	if fs, err := open(t, car.copy.Path()).Session(); err != nil || fs.State != stateRunning || fs.Gaps != 0 {
 		t.Errorf("session that goes on is %+v, %v", fs, err)
 	}
-	if err := car.copy.Complete(at(5), 3, "2 flows"); err != nil {
+	if err := car.copy.Complete(at(5), 3); err != nil {
 		t.Fatal(err)
 	}
-	if fs, err := open(t, car.copy.Path()).Session(); err != nil || fs.State != stateEnded || fs.Gaps != 1 || fs.Exit != 3 {
+	if fs, err := open(t, car.copy.Path()).Session(); err != nil || fs.State != stateEnded || fs.Gaps != 0 || fs.Exit != 3 {
 		t.Errorf("session that ended is %+v, %v", fs, err)
 	}
 }

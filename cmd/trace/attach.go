@@ -25,6 +25,7 @@ var (
 	attachBackoff    = 200 * time.Millisecond // after the first failure; it doubles
 	attachBackoffMax = 30 * time.Second
 	attachLinger     = 5 * time.Second // after the run, as long as nothing is taken
+	attachQuiet      = time.Second     // of that, before it is said
 	attachPing       = 2 * time.Second // of silence, after which serve is asked whether it is there
 )
 
@@ -231,8 +232,9 @@ func (a *attachment) end(c *control.Client) (control.Kept, error) {
 
 // finish delivers what is left of a session that has ended: as long as serve takes
 // something within attachLinger, and until a signal comes. It returns where serve
-// keeps the session, or why it does not, and how many flows it does not have.
-func (a *attachment) finish() (kept *control.Kept, left int64, err error) {
+// keeps the session, or why it does not, and how many flows it does not have. say
+// is told why it takes long, once.
+func (a *attachment) finish(say func(format string, args ...any)) (kept *control.Kept, left int64, err error) {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
 	defer signal.Stop(signals)
@@ -240,7 +242,7 @@ func (a *attachment) finish() (kept *control.Kept, left int64, err error) {
 	a.at = time.Now()
 	a.mu.Unlock()
 	close(a.ending)
-	a.linger(signals)
+	a.linger(signals, say)
 	a.cancel()
 	<-a.done
 	a.mu.Lock()
@@ -260,7 +262,9 @@ func (a *attachment) finish() (kept *control.Kept, left int64, err error) {
 }
 
 // linger waits for the end of the delivery.
-func (a *attachment) linger(signals <-chan os.Signal) {
+func (a *attachment) linger(signals <-chan os.Signal, say func(format string, args ...any)) {
+	slow := time.NewTimer(attachQuiet)
+	defer slow.Stop()
 	tick := time.NewTicker(attachBackoff / 4)
 	defer tick.Stop()
 	for {
@@ -270,6 +274,8 @@ func (a *attachment) linger(signals <-chan os.Signal) {
 		case s := <-signals:
 			a.fail(fmt.Errorf("a signal (%v) came first", s))
 			return
+		case <-slow.C:
+			say("delivering session %s to trace serve (a signal ends this)", a.id)
 		case <-tick.C:
 		}
 		a.mu.Lock()
@@ -313,7 +319,7 @@ func (r *run) startAttached() error {
 // finishAttached delivers what is left of s and says where the session lies now.
 // The file is deleted when serve has all of it, unless the user named it.
 func (r *run) finishAttached(s flow.Session) {
-	kept, left, err := r.attached.finish()
+	kept, left, err := r.attached.finish(r.say)
 	where := summary(s, true)
 	switch noSave := r.o.noSave; {
 	case kept == nil && noSave:

@@ -107,7 +107,7 @@ func TestAttachedCalls(t *testing.T) {
 	calls.close()
 	own := r.path
 	r.finish()
-	kept, left, err := a.finish()
+	kept, left, err := a.finish(t.Logf)
 	if err != nil || left != 0 || kept.File != file {
 		t.Fatalf("kept %+v, %d left, %v", kept, left, err)
 	}
@@ -156,7 +156,7 @@ func TestAttachedLost(t *testing.T) {
 		t.Errorf("session of a run that came back: %+v", s)
 	}
 	r.finish()
-	if kept, _, err := a.finish(); err != nil || kept.File != file {
+	if kept, _, err := a.finish(t.Logf); err != nil || kept.File != file {
 		t.Errorf("kept %+v, %v", kept, err)
 	}
 	if s := sessionAt(t, file); s.State != "ended" || s.Exit != 3 || s.Gaps != 0 {
@@ -207,7 +207,7 @@ func TestAttachedAnew(t *testing.T) {
 	}
 	r.finish()
 	keepRuns(t, socket, dir)
-	kept, _, err := a.finish()
+	kept, _, err := a.finish(t.Logf)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -233,7 +233,7 @@ func TestAttachRefused(t *testing.T) {
 	emit(r.open("a.test", 443, nil)).request(1, "GET", "a.test", "/", "")
 	a := send(t, socket, s)
 	r.finish()
-	if kept, left, err := a.finish(); kept != nil || left != 1 || !errors.Is(err, control.ErrNoServe) {
+	if kept, left, err := a.finish(t.Logf); kept != nil || left != 1 || !errors.Is(err, control.ErrNoServe) {
 		t.Errorf("without a serve: %+v, %d left, %v", kept, left, err)
 	}
 

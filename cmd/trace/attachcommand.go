@@ -86,7 +86,7 @@ func (o *attachOptions) deliver(dir, ref string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	kept, _, err := a.finish()
+	kept, _, err := a.finish(func(string, ...any) {})
 	if err != nil {
 		return "", err
 	}

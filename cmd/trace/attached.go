@@ -188,7 +188,7 @@ func (r *receiver) End(id string, e control.End) (control.Kept, error) {
 	s.heard(0)
 	s.calls.close()
 	s.over = true
-	if err := s.copy.Complete(e.Ended.Time, e.Exit, e.Incomplete); err != nil {
+	if err := s.copy.Complete(e.Ended.Time, e.Exit); err != nil {
 		s.copy.Close("")
 		r.forget(id, s)
 		return control.Kept{}, err
@@ -288,7 +288,7 @@ func receiverError(err error) error {
 	switch {
 	case errors.Is(err, store.ErrPosition):
 		return control.ErrPosition
-	case errors.Is(err, store.ErrUncopied):
+	case errors.Is(err, store.ErrUncopied), errors.Is(err, store.ErrEnded):
 		return &control.RefusedError{Reason: err.Error()}
 	}
 	return err
