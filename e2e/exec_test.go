@@ -183,6 +183,9 @@ func TestExecLives(t *testing.T) {
 					if line := l.end(); !strings.Contains(line, fmt.Sprintf("sh[%d]", second)) {
 						t.Errorf("it is not said who was left: %s", line)
 					}
+					if files, _ := filepath.Glob(filepath.Join(j.home, "state/trace/sessions/*")); len(files) != 1 {
+						t.Errorf("the session ended and left %q", files)
+					}
 				} else {
 					l.in.Close()
 					j.become("", l.pid)

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/signal"
 	"os/user"
@@ -104,8 +105,8 @@ func (x *execution) do() (int, error) {
 	if err := x.find(); err != nil {
 		return exitTrace, err
 	}
-	defer closing(x.reader)
 	place, err := x.open()
+	closing(x.reader) // a session that ends has its file to itself
 	if err != nil {
 		return exitTrace, err
 	}
@@ -118,12 +119,24 @@ func (x *execution) do() (int, error) {
 	if err != nil {
 		return x.failed(err)
 	}
+	netns.Trim() // what cannot be given back is kept
 	code, err := passSignals(command, signals)
 	command.Close()
-	if s, serr := x.reader.Run(); serr == nil && s.State != "running" {
-		x.say("session %s (%s) ended before the command did: what it sent since then went nowhere", s.ID, printable(s.Name))
+	if x.over() {
+		x.say("%s ended before the command did: what it sent since then went nowhere", x.label())
 	}
 	return code, err
+}
+
+// over tells whether the session has ended meanwhile.
+func (x *execution) over() bool {
+	r, err := store.Open(x.session.File)
+	if err != nil {
+		return errors.Is(err, fs.ErrNotExist)
+	}
+	defer closing(r)
+	s, err := r.Run()
+	return err == nil && s.State != "running"
 }
 
 // passSignals passes signals on until the command has ended. What the terminal
