@@ -1,6 +1,9 @@
 package e2e
 
-import "math/rand/v2"
+import (
+	"math/rand/v2"
+	"slices"
+)
 
 // A connPlan says what is done on one connection.
 type connPlan struct {
@@ -24,7 +27,7 @@ func plans(conf clientConf) []connPlan {
 			g.http1(&cp)
 		case n < 14:
 			g.http2(&cp)
-			cp.TLS = cp.TLS || conf.Base // a server that speaks both without TLS gets HTTP/1.1
+			cp.TLS = cp.TLS || conf.Base && !cp.downgradable()
 		default:
 			cp.Proto = "h1"
 			cp.Exchanges = []*plan{g.websocket()}
@@ -42,11 +45,18 @@ func plans(conf clientConf) []connPlan {
 			to.Size = (20 + g.r.IntN(31)) << 20
 		}
 		cp := connPlan{Proto: []string{"h1", "h2"}[g.r.IntN(2)], TLS: g.r.IntN(2) == 0, Exchanges: []*plan{p}}
-		cp.TLS = cp.TLS || conf.Base && cp.Proto == "h2"
 		at := g.r.IntN(len(all))
 		all = append(all[:at], append([]connPlan{cp}, all[at:]...)...)
 	}
 	return all
+}
+
+// downgradable tells whether the exchanges of a connection of HTTP/2 can be had
+// from a server of HTTP/1.1, or are of gRPC, for which it speaks HTTP/2.
+func (cp *connPlan) downgradable() bool {
+	return !slices.ContainsFunc(cp.Exchanges, func(p *plan) bool {
+		return !p.whole() || p.Kind != kindGRPC && p.Resp.Trailer && p.Resp.Framing != "chunked"
+	})
 }
 
 // A planner makes plans.

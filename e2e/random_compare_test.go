@@ -63,7 +63,7 @@ func (k *comparison) exchange(cp connPlan, p *plan, s, c *seen) {
 	}
 	k.outline(bad, cp, p, r)
 	k.terminal(bad, r)
-	k.heads(bad, r, s, c)
+	k.heads(bad, r, s, c, k.base && cp.Proto == "h2" && !cp.TLS)
 	switch {
 	case p.Kind == kindWS:
 		k.websocket(bad, p, r, s, c)
@@ -138,8 +138,8 @@ func (k *comparison) terminal(bad complain, r row) {
 }
 
 // heads compares the header fields with those that both ends read, in order.
-func (k *comparison) heads(bad complain, r row, s, c *seen) {
-	if s != nil && !slices.Equal(k.told(r.Request.Headers), k.told(s.Fields)) {
+func (k *comparison) heads(bad complain, r row, s, c *seen, down bool) {
+	if s != nil && !slices.Equal(k.told(r.Request.Headers, down), k.told(s.Fields, down)) {
 		bad("request headers %q, the server read %q", r.Request.Headers, s.Fields)
 	}
 	if c.Status >= 200 || c.Status == 101 {
@@ -197,13 +197,28 @@ func (k *comparison) outline(bad complain, cp connPlan, p *plan, r row) {
 }
 
 // told returns the fields that must be the same on both ends: with base URLs
-// each end has a Host of its own.
-func (k *comparison) told(fields [][2]string) [][2]string {
+// each end has a Host of its own, and where HTTP/2 becomes HTTP/1.1 (down), the
+// names' case, their order, and what frames a body are not the same.
+func (k *comparison) told(fields [][2]string, down bool) (all [][2]string) {
 	if !k.base {
 		return fields
 	}
-	return slices.DeleteFunc(slices.Clone(fields), func(f [2]string) bool { return f[0] == "Host" })
+	for _, f := range fields {
+		if down {
+			f[0] = strings.ToLower(f[0])
+		}
+		if !strings.EqualFold(f[0], "host") && !(down && slices.Contains(hops, f[0])) {
+			all = append(all, f)
+		}
+	}
+	if down {
+		slices.SortFunc(all, func(a, b [2]string) int { return strings.Compare(a[0], b[0]) })
+	}
+	return all
 }
+
+// hops are the fields that HTTP/1.1 needs and HTTP/2 does not have.
+var hops = []string{"content-length", "transfer-encoding", "connection", "upgrade", "sec-websocket-key"}
 
 // forwarded checks what is said to have left.
 func (k *comparison) forwarded(bad complain, p *plan, r row, s *seen) {

@@ -78,11 +78,12 @@ const speaksFirst = 100 * time.Millisecond
 func (b *bridge) reach(q *asked) (*link, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.http1 != nil {
+	grpc := q.grpc()
+	if b.http1 != nil && !grpc {
 		return nil, nil
 	}
 	if b.link == nil || !b.link.usable() {
-		if err := b.connect(q.grpc()); err != nil || b.link == nil {
+		if two, err := b.connect(grpc); err != nil || !two {
 			return nil, err
 		}
 	}
@@ -104,27 +105,33 @@ func (q *asked) grpc() bool {
 	return false
 }
 
-// connect makes a connection, and finds out what the server speaks. The lock is held.
-func (b *bridge) connect(grpc bool) error {
+// connect makes a connection, and tells whether the server speaks HTTP/2 on it. The
+// lock is held.
+func (b *bridge) connect(grpc bool) (two bool, err error) {
 	conn, leg, err := b.s.dialServer(b.s.ctx, b.to, "h2", "http/1.1")
 	if err != nil {
-		return err
+		return false, err
 	}
-	two := leg.ALPN == "h2"
+	two = leg.ALPN == "h2"
 	if b.to.scheme != "https" {
 		conn, two = b.p.listen(b.to.origin(), conn, grpc)
 	}
 	if !two {
+		if b.http1 == nil {
+			b.http1 = &http.Transport{DialContext: b.dial, DialTLSContext: b.dial, DisableCompression: true, MaxResponseHeaderBytes: maxHead}
+		}
+		if b.spare != nil {
+			b.spare.Close()
+		}
 		b.spare = conn
-		b.http1 = &http.Transport{DialContext: b.dial, DialTLSContext: b.dial, DisableCompression: true, MaxResponseHeaderBytes: maxHead}
-		return nil
+		return false, nil
 	}
 	if b.link != nil {
 		b.old = append(b.old, b.link)
 	}
 	b.link = newLink(conn, true, nil)
 	go b.link.run()
-	return nil
+	return true, nil
 }
 
 // listen finds out whether a server without TLS speaks HTTP/2 only, by hearing
