@@ -107,16 +107,22 @@ func checkForwarded(t *testing.T, j *job, r row, e entry) {
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("flow %s: forwarded %v, the server saw %v", r.ID, got, want)
 	}
+	checkDifferences(t, j, r.ID)
+}
+
+// checkDifferences wants a request to differ, as it left, in nothing but the server.
+func checkDifferences(t *testing.T, j *job, id string) {
+	t.Helper()
 	var c struct {
 		Identical   *bool
 		Differences []struct{ Field string }
 	}
-	if err := json.Unmarshal([]byte(j.must(j.trace("flows", "compare", r.ID, "--json"), 0).stdout), &c); err != nil || c.Identical == nil || *c.Identical {
-		t.Fatalf("flow %s: compare: %+v, %v", r.ID, c, err)
+	if err := json.Unmarshal([]byte(j.must(j.trace("flows", "compare", id, "--json"), 0).stdout), &c); err != nil || c.Identical == nil || *c.Identical {
+		t.Fatalf("flow %s: compare: %+v, %v", id, c, err)
 	}
 	for _, d := range c.Differences {
 		if d.Field != "path" && d.Field != "host" && d.Field != ":authority" {
-			t.Errorf("flow %s: %s differs", r.ID, d.Field)
+			t.Errorf("flow %s: %s differs", id, d.Field)
 		}
 	}
 }

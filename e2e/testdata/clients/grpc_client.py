@@ -12,8 +12,14 @@ def messages():
         yield head + bytes([n]) + b"r" * (i * 100)
 
 
+def channel(compression):
+    if sys.argv[2:]:
+        return grpc.insecure_channel(sys.argv[1], compression=compression)
+    return grpc.secure_channel(sys.argv[1], grpc.ssl_channel_credentials(), compression=compression)
+
+
 for compression in (grpc.Compression.NoCompression, grpc.Compression.Gzip):
-    with grpc.secure_channel(sys.argv[1], grpc.ssl_channel_credentials(), compression=compression) as c:
+    with channel(compression) as c:
         one = list(messages())[2]
         assert c.unary_unary("/test.Echo/Unary")(one) == one
         assert list(c.unary_stream("/test.Echo/ServerStream")(one)) == [one] * 5

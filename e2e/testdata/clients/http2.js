@@ -1,10 +1,11 @@
-// An HTTP/2 client: a dozen streams at once, one of them with a body.
+// An HTTP/2 client: a dozen streams at once, one of them with a body. Paths begin
+// with its second argument.
 const http2 = require("http2");
 const session = http2.connect(process.argv[2]);
 session.on("error", (e) => { console.error(e); process.exit(1); });
 function ask(path, body) {
   return new Promise((resolve, reject) => {
-    const s = session.request({ ":path": path, ":method": body ? "POST" : "GET" });
+    const s = session.request({ ":path": (process.argv[3] || "") + path, ":method": body ? "POST" : "GET" });
     let n = 0;
     s.on("data", (d) => { n += d.length; });
     s.on("end", () => resolve(n));
