@@ -24,7 +24,8 @@ func (h Host) status(field string) string {
 	return ""
 }
 
-// Explain returns what a person can do about err, "" where it knows nothing.
+// Explain returns what a person can do about err, a thing a line, "" where it knows
+// nothing.
 // It understands netns.StepError and errors of writing the record.
 func (h Host) Explain(err error) string {
 	var step *netns.StepError
@@ -39,9 +40,9 @@ func (h Host) explainStep(e *netns.StepError) string {
 	case "processes":
 		return processesHint
 	case "userns", "netns", "mntns":
-		return h.explainClone(e)
+		return orWithout(h.explainClone(e))
 	case "device", "offload":
-		return h.explainDevice(e.Err)
+		return orWithout(h.explainDevice(e.Err))
 	case "ipv6", "ipv6-public":
 		return "IPv6 is not needed: where the host has it, trace gives it to the command too"
 	case "sysctl":
@@ -62,7 +63,19 @@ func (h Host) explainStep(e *netns.StepError) string {
 	case "ipv4":
 		return "the host itself has no way out: runs against local servers work all the same"
 	}
-	return h.explainInside(e)
+	return orWithout(h.explainInside(e))
+}
+
+// withoutNamespaces is for machines that give no namespace, and cannot be mended by
+// whoever asks.
+const withoutNamespaces = "without namespaces, for programs that obey proxy variables: trace run --proxy -- CMD"
+
+// orWithout adds how to do without namespaces to what would give them.
+func orWithout(hint string) string {
+	if hint == processesHint {
+		return hint
+	}
+	return hint + "\n" + withoutNamespaces
 }
 
 // Hints that more than one error leads to.

@@ -11,7 +11,7 @@ import (
 )
 
 // NeedsLinux says what is missing here, and what goes without.
-const NeedsLinux = "transparent capture needs Linux; without it: trace run -- CMD"
+const NeedsLinux = "transparent capture needs Linux; without it: trace run --proxy -- CMD, or trace run -- CMD"
 
 // Kernel returns the release of the running kernel.
 func (h Host) Kernel() string {

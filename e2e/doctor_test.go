@@ -213,6 +213,10 @@ func (tr *trouble) try(t *testing.T, j *job) {
 	if c.Status != tr.status || c.Errno != tr.errno || !strings.Contains(c.Hint, tr.hint) || !strings.Contains(c.Hint, tr.mend) {
 		t.Errorf("%+v", c)
 	}
+	without := slices.Contains([]string{"userns", "netns", "mntns", "mounts", "device"}, tr.id) && tr.status == "fail"
+	if strings.Contains(c.Hint, "\nwithout namespaces, for programs that obey proxy variables: trace run --proxy -- CMD") != without {
+		t.Errorf("hint %q", c.Hint)
+	}
 	if failed := tr.status == "fail"; report.OK == failed {
 		t.Errorf("ok is %v: %+v", report.OK, report.Checks)
 	}
@@ -245,7 +249,7 @@ func asRoot(mend string) string {
 }
 
 // agrees runs a command on that machine: it runs if the doctor says so, and if
-// not the error is one line, with the hint of the doctor's check c.
+// not the error is one line, with the hints of the doctor's check c.
 func (tr *trouble) agrees(t *testing.T, j *job, c check) {
 	t.Helper()
 	run := slices.Concat([]string{traceBin, "run", "--inspect", "--quiet"}, tr.args, []string{"--", traceBin, "version"})
@@ -258,7 +262,11 @@ func (tr *trouble) agrees(t *testing.T, j *job, c check) {
 		return
 	}
 	lines := strings.Split(strings.TrimSpace(r.stderr), "\n")
-	if r.code != 125 || started || len(lines) != 2 || lines[1] != "trace: hint: "+c.Hint {
+	var hints []string
+	for _, hint := range strings.Split(c.Hint, "\n") {
+		hints = append(hints, "trace: hint: "+hint)
+	}
+	if r.code != 125 || started || !slices.Equal(lines[1:], hints) {
 		t.Errorf("the run does not agree with %q: exit %d, stdout %q, stderr %s", c.Hint, r.code, r.stdout, r.stderr)
 	}
 }

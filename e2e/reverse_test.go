@@ -75,6 +75,9 @@ func checkReverse(t *testing.T, j *job, log []entry) {
 			t.Errorf("flow %s, %s %s: the server's log has none such", r.ID, r.Request.Method, r.Request.Path)
 			continue
 		}
+		if r.Process == nil || r.Process.Exe == "" {
+			t.Errorf("flow %s: no process is named", r.ID)
+		}
 		if r.Request.Scheme != "https" || r.Request.Port != 443 || r.State != "complete" {
 			t.Errorf("flow %s: %+v, %s", r.ID, r.Request, r.State)
 		}

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -99,15 +100,18 @@ func speak(err error) int {
 	case errors.As(err, &exit):
 		if exit.Err != nil {
 			fmt.Fprintf(os.Stderr, "trace: %v\n", exit.Err)
-			if h := hintFor(exit.Err); h != "" {
-				fmt.Fprintf(os.Stderr, "trace: hint: %s\n", h)
-			}
+			sayHints(exit.Err)
 		}
 		return exit.Code
 	}
 	fmt.Fprintf(os.Stderr, "trace: %v\n", err)
-	if h := hintFor(err); h != "" {
-		fmt.Fprintf(os.Stderr, "trace: hint: %s\n", h)
-	}
+	sayHints(err)
 	return 1
+}
+
+// sayHints prints what a person can do about err.
+func sayHints(err error) {
+	for hint := range strings.Lines(hintFor(err)) {
+		fmt.Fprintf(os.Stderr, "trace: hint: %s\n", strings.TrimSuffix(hint, "\n"))
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -63,8 +64,8 @@ func printReport(w io.Writer, r *doctor.Report, asJSON bool) error {
 	fmt.Fprintf(t, "trace %s, kernel %s, uid %d, link %s\n\n", r.Version, r.Kernel, r.UID, r.Link)
 	for _, c := range r.Checks {
 		fmt.Fprintf(t, "%s  %-28s %s\n", t.paint(styles[c.Status], c.Status), c.Title, t.text(c.Found))
-		if c.Hint != "" {
-			fmt.Fprintf(t, "      %s %s\n", t.paint(bold, "→"), t.text(c.Hint))
+		for hint := range strings.Lines(c.Hint) {
+			fmt.Fprintf(t, "      %s %s\n", t.paint(bold, "→"), t.text(strings.TrimSuffix(hint, "\n")))
 		}
 	}
 	verdict := "This machine can run: trace run --inspect -- CMD"
