@@ -188,6 +188,7 @@ func bundleTests(ui, dir string) error {
 		return fmt.Errorf("bundle tests: none found: %w", err)
 	}
 	o.Platform, o.Target, o.Format = api.PlatformNode, api.ES2022, api.FormatESModule
+	o.Conditions = []string{"browser"} // the builds that the page has
 	o.Outdir, o.OutExtension, o.Write = dir, map[string]string{".js": ".mjs"}, true
 	if result := api.Build(o); len(result.Errors) > 0 {
 		return errors.New("bundle tests: the sources have errors")

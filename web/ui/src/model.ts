@@ -90,7 +90,7 @@ export interface Call {
 
 /** A turn of a conversation, for its charts. */
 export interface Turn {
-  id: string; turn?: number; started?: string; duration_ms?: number | null; model?: string; messages?: number; shared_messages?: number; usage?: Tokens | null;
+  id: string; turn?: number; previous?: string; started?: string; duration_ms?: number | null; model?: string; messages?: number; shared_messages?: number; usage?: Tokens | null;
   context_bytes?: ContextBytes | null; cache?: Cache | null; cost?: Cost | null; retry_of?: string; compacted?: boolean; edited?: boolean; stop_reason?: string | null;
   error?: CallError | null;
 }

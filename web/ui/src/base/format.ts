@@ -85,10 +85,12 @@ export function pieces(s: string): Piece[] {
   return out;
 }
 
+// Without the flag g, which would remember where it was.
+const anyOdd = new RegExp(odd.source);
+
 /** Whether all of s can be shown as it is. */
 export function plain(s: string): boolean {
-  odd.lastIndex = 0;
-  return !odd.test(s);
+  return !anyOdd.test(s);
 }
 
 function escape(c: string): string {

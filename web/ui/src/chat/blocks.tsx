@@ -52,7 +52,7 @@ const Caret = () => <span class="caret-live" aria-hidden="true" />;
 function Text(p: { s: string; role: string; last: boolean }) {
   const tag = inserted.exec(p.s);
   if (tag && p.role !== "assistant") return <Fold class="inserted" head={<span>{tag[1]} <span class="dim">{bytes(p.s.length)}</span></span>}>{() => <Clip s={p.s} />}</Fold>;
-  if (p.role === "assistant" || p.role === "model") return <div class={p.last ? "live-text" : ""}><Markdown s={p.s} />{p.last && <Caret />}</div>;
+  if (p.role === "assistant" || p.role === "model") return <div class={p.last ? "live-text" : ""}><Markdown s={p.s} /></div>;
   return <Clip s={p.s} />;
 }
 

@@ -1,7 +1,7 @@
 // One call to a language model, read as a chat: what was said before, what is new
 // in this turn, and the answer while it comes.
 import { useEffect, useRef, useState } from "preact/hooks";
-import type { Cache, Call, Conversation, Message, Tool, Turn } from "../model";
+import type { Cache, Call, Conversation, Diff, Message, Tool, Turn } from "../model";
 import { flowPath, get, session } from "../api/client";
 import { onEvent, touched } from "../state/app";
 import { bytes, clock, count, duration, money, percent, short } from "../base/format";
@@ -194,15 +194,28 @@ function TurnLine(p: { t: Turn; here?: boolean; onTurn?: (id: string) => void })
         {t.error && <span class="pill bad"><Line s={t.error.type} max={30} /></span>}
         {p.here && <span class="new-mark">this turn</span>}
       </div>
-      <CacheBreak c={t.cache} />
+      <CacheBreak c={t.cache} pair={t.previous ? [t.previous, t.id] : undefined} />
     </>
   );
 }
 
+/** Whether something that was stored should have been read, and was not. */
+export function lost(c: Cache): boolean {
+  return !!c.expected && (c.result === "miss" || (c.result === "partial" && c.expected_all !== false));
+}
+
 /** Why nothing, or less than expected, was read from the cache. */
-export function CacheBreak(p: { c: Cache | null | undefined }) {
-  const { c } = p;
-  if (!c || !c.expected || (c.result !== "miss" && c.result !== "partial") || (c.result === "partial" && c.expected_all === false)) return null;
+export function CacheBreak(p: { c: Cache | null | undefined; pair?: [string, string] }) {
+  const [told, setTold] = useState<Cache | null>(null);
+  const missing = !!p.c && !p.c.why && !!p.pair && lost(p.c);
+  useEffect(() => {
+    if (!missing || !p.pair) return;
+    let alive = true;
+    void get<Diff>("/api/diff", { a: p.pair[0], b: p.pair[1] }).then((d) => alive && setTold(d.cache ?? null), () => undefined);
+    return () => void (alive = false);
+  }, [missing, p.pair?.join()]);
+  const c = p.c && told ? { ...p.c, ...told } : p.c;
+  if (!c || !lost(c)) return null;
   return (
     <div class="box warn cache-break">
       <b>{c.result === "miss" ? "The cache was lost here" : "Part of the cache was lost here"}</b>

@@ -46,7 +46,7 @@ export function turnsOf(c: Conversation): Turn[] {
   const told = new Map((c.turns ?? []).map((t) => [t.id, t]));
   return c.calls.map((id, i) => {
     const t = told.get(id), r = flows.get(id.split("#")[0] ?? id);
-    return { turn: i + 1, started: r?.started, duration_ms: r?.duration_ms, model: r?.model, ...t, usage: t?.usage ?? r?.tokens ?? null, id };
+    return { turn: i + 1, previous: c.calls[i - 1], started: r?.started, duration_ms: r?.duration_ms, model: r?.model, ...t, usage: t?.usage ?? r?.tokens ?? null, id };
   });
 }
 

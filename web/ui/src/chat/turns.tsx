@@ -4,6 +4,7 @@ import { useEffect, useRef } from "preact/hooks";
 import type { Turn } from "../model";
 import { count, percent, short } from "../base/format";
 import { parts, prompt } from "./bars";
+import { lost } from "./call";
 
 export function Turns(p: { turns: Turn[]; now: string; on: (id: string) => void }) {
   const box = useRef<HTMLDivElement>(null);
@@ -45,10 +46,10 @@ function Column(p: { t: Turn; now: boolean; on: (id: string) => void; height: nu
   const u = t.usage;
   const sum = bytesOf(t);
   const whole = prompt(u);
-  const lost = !!t.cache?.expected && (t.cache.result === "miss" || (t.cache.result === "partial" && t.cache.expected_all !== false));
-  const label = `Turn ${t.turn ?? ""}, flow ${t.id}: ${count(whole)} tokens in, ${percent(u?.cache_read ?? 0, whole)} from the cache, ${count(u?.output ?? 0)} out${lost ? "; the cache was lost" : ""}${t.compacted ? "; compacted" : ""}${t.error ? "; " + (t.error.type ?? "error") : ""}`;
+  const gone = !!t.cache && lost(t.cache);
+  const label = `Turn ${t.turn ?? ""}, flow ${t.id}: ${count(whole)} tokens in, ${percent(u?.cache_read ?? 0, whole)} from the cache, ${count(u?.output ?? 0)} out${gone ? "; the cache was lost" : ""}${t.compacted ? "; compacted" : ""}${t.error ? "; " + (t.error.type ?? "error") : ""}`;
   return (
-    <button type="button" class={"turn" + (lost ? " lost" : "") + (t.error ? " bad" : "") + (t.compacted ? " compacted" : "")} aria-current={p.now} aria-label={label} title={label} tabIndex={p.now ? 0 : -1} onClick={() => p.on(t.id)}>
+    <button type="button" class={"turn" + (gone ? " lost" : "") + (t.error ? " bad" : "") + (t.compacted ? " compacted" : "")} aria-current={p.now} aria-label={label} title={label} tabIndex={p.now ? 0 : -1} onClick={() => p.on(t.id)}>
       <span class="stack"><span class="stack-in" style={{ height: Math.max(3, p.height * 100) + "%" }}>
         {sum ? parts.map((x) => t.context_bytes?.[x.key] ? <i key={x.key} class={"p-" + x.key} style={{ flexGrow: t.context_bytes[x.key] }} /> : null) : <i class="p-history" style={{ flexGrow: 1 }} />}
       </span></span>

@@ -61,7 +61,7 @@ function tabsOf(f: Flow): TabItem[] {
   const t: TabItem[] = [{ id: "overview", name: "Overview" }];
   if (f.llm) t.push({ id: "call", name: "Call" });
   if (f.request || f.response) t.push({ id: "headers", name: "Headers" });
-  if (f.request) t.push({ id: "request", name: "Request", badge: f.request.body_size ? undefined : "0" });
+  if (f.request) t.push({ id: "request", name: "Request" });
   if (f.response) t.push({ id: "response", name: "Response" });
   if ((f.response?.events ?? 0) > 0 || f.response?.streaming) t.push({ id: "events", name: "Events", badge: short(f.response?.events ?? 0) });
   if (f.kind === "websocket" || f.kind === "udp" || f.kind === "dns" || (f.kind === "tcp" && f.messages?.length)) t.push({ id: "messages", name: "Messages", badge: f.messages ? short(f.messages.length) : "" });
