@@ -26,7 +26,7 @@ func TestWebPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(playwright); err != nil {
-		t.Skip("needs playwright-core in bin/playwright: npm install --prefix bin/playwright playwright-core")
+		t.Skip("needs playwright-core in bin/playwright: npm install --no-save --prefix bin/playwright playwright-core@1.65.1")
 	}
 	shots := os.Getenv("TRACE_WEB_SHOTS")
 	if shots == "" {
@@ -56,7 +56,9 @@ func TestWebPage(t *testing.T) {
 	if r := run.wait(); r.code != 0 || !strings.Contains(r.stdout, "The clock is right again") {
 		t.Errorf("the run: exit %d\n%s\n%s", r.code, r.stdout, r.stderr)
 	}
-	_ = j
+	if d := os.Getenv("TRACE_WEB_KEEP"); d != "" {
+		exec.Command("cp", "-r", j.home+"/state", d).Run()
+	}
 }
 
 // A webRun is a run that goes on, and where its page is.

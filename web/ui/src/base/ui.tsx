@@ -11,7 +11,7 @@ let noteTimer = 0;
 export function say(text: string): void {
   note.value = text;
   clearTimeout(noteTimer);
-  noteTimer = window.setTimeout(() => (note.value = ""), 4000);
+  noteTimer = window.setTimeout(() => (note.value = ""), 2200);
 }
 
 /** Copies text; where the browser forbids it, by a selected field. */
@@ -141,7 +141,7 @@ export function Code(p: { s: string; what?: string }) {
   return (
     <span class="code">
       <code title={title(p.s)}><Marked s={p.s} /></code>
-      <button type="button" class="copy" onClick={() => void copy(p.s)} aria-label={"Copy " + (p.what ?? "this")} title="Copy">⧉</button>
+      <button type="button" class="copy" onClick={() => void copy(p.s)} aria-label={"Copy " + (p.what ?? "this")} title="Copy" />
     </span>
   );
 }

@@ -199,9 +199,9 @@ function TurnLine(p: { t: Turn; here?: boolean; onTurn?: (id: string) => void })
   );
 }
 
-/** Whether something that was stored should have been read, and was not. */
+/** Whether something that the turn before had stored was not read. */
 export function lost(c: Cache): boolean {
-  return !!c.expected && (c.result === "miss" || (c.result === "partial" && c.expected_all !== false));
+  return (c.result === "miss" || c.result === "partial") && (c.stored_tokens ?? 0) > Math.max(0, c.read_tokens ?? 0);
 }
 
 /** Why nothing, or less than expected, was read from the cache. */

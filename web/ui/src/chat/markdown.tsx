@@ -61,7 +61,7 @@ function blocks(s: string): ComponentChildren[] {
 function Fence(p: { lang: string; text: string }) {
   return (
     <div class="fence">
-      <div class="fence-head"><span>{p.lang}</span><button type="button" class="copy" aria-label="Copy the code" onClick={() => void copy(p.text)}>⧉</button></div>
+      <div class="fence-head"><span>{p.lang}</span><button type="button" class="copy" aria-label="Copy the code" onClick={() => void copy(p.text)} /></div>
       <pre><Marked s={p.text} /></pre>
     </div>
   );

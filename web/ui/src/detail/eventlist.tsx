@@ -120,7 +120,7 @@ function EventRow(p: { item: Item; now: boolean; opened: boolean; on: () => void
       <span class="e-type"><Line s={item.type} max={40} /></span>
       <span class="e-text">{item.note && <span class="dim"><Line s={item.note} max={160} /> </span>}<Line s={item.text} max={300} /></span>
       {item.size !== undefined && <span class="e-size">{bytes(item.size)}</span>}
-      <button type="button" class="copy" tabIndex={-1} aria-label="Copy the event" onClick={(e) => (e.stopPropagation(), void copy(item.text))}>⧉</button>
+      <button type="button" class="copy" tabIndex={-1} aria-label="Copy the event" onClick={(e) => (e.stopPropagation(), void copy(item.text))} />
     </div>
   );
 }

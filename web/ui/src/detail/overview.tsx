@@ -31,7 +31,7 @@ export function Overview(p: { f: Flow }) {
   return (
     <div class="pad">
       <Why f={f} />
-      {f.error && <ProblemBox p={f.error} name="error" />}
+      {f.error && !(f.why?.text && f.why.text === f.error.message) && <ProblemBox p={f.error} name="error" />}
       <Timings f={f} />
       {f.llm && <CallFacts f={f} />}
       <Facts rows={[
@@ -112,7 +112,7 @@ function Timings(p: { f: Flow }) {
           <div role="row" key={key}>
             <span role="rowheader">{name}</span>
             <span role="cell" class="track"><i class={kind} style={{ left: (from / sum) * 100 + "%", width: `max(2px, ${(ms / sum) * 100}%)` }} />
-              {key === "wait" && t.first_event !== undefined && t.first_event !== null && <b title={"first event after " + duration(t.first_event)} style={{ left: `min(calc(100% - 2px), ${((from + t.first_event) / sum) * 100}%)` }} />}</span>
+              {key === "wait" && t.first_event !== undefined && t.first_event !== null && <b title={"first event after " + duration(t.first_event)} style={{ left: `min(calc(100% - 2px), ${(((t.dns ?? 0) + (t.connect ?? 0) + t.first_event) / sum) * 100}%)` }} />}</span>
             <span role="cell" class="num">{duration(ms)}</span>
           </div>
         );

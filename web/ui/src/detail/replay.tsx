@@ -1,5 +1,5 @@
 // Sends a request again, edited or not, and shows its answer beside the original.
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import type { Field, Flow, Replayed } from "../model";
 import { ApiError, address, flowPath, post, request } from "../api/client";
 import { Button, Empty, say } from "../base/ui";
@@ -67,7 +67,7 @@ export function Replay(p: { f: Flow }) {
         </label>
         {body !== null ? (
           <label>Body {bad && <span class="warn-text">{bad}</span>}
-            <textarea class="replay-body" rows={14} value={body} spellcheck={false} onInput={(e) => setBody(e.currentTarget.value)} />
+            <textarea class="replay-body" rows={Math.max(4, Math.min(18, body.split("\n").length + 1))} value={body} spellcheck={false} onInput={(e) => setBody(e.currentTarget.value)} />
           </label>
         ) : <p class="dim">The body ({bytes(r.body_size)}) is sent as it was: {(r.body_size ?? 0) > maxEdit ? "it is too long to edit here" : "it is no text"}.</p>}
         <p class="dim">Secrets are not in the record: each [REDACTED:…] is filled from trace's environment, and nothing is sent where one is missing.</p>
@@ -107,8 +107,10 @@ function jsonError(body: string | null, original: string): string {
 
 function Answers(p: { f: Flow; done: Replayed }) {
   const { flow: again } = useFlow(p.done.id);
+  const box = useRef<HTMLElement>(null);
+  useEffect(() => box.current?.scrollIntoView({ block: "start" }), [p.done.id]);
   return (
-    <section class="answers" aria-label="The answers">
+    <section class="answers" aria-label="The answers" ref={box}>
       <h3>The answer beside the original</h3>
       <p class="bar-line">
         <Button on={() => show(p.done.id, "overview")}>Open flow {p.done.id}</Button>

@@ -8,7 +8,7 @@ import { Line } from "../base/text";
 import { Button, copy, say } from "../base/ui";
 import { bytes, count } from "../base/format";
 
-const rowHeight = 20, page = 200, maxOpened = 4000, maxIndent = 24;
+const rowHeight = 20, page = 200, maxOpened = 4000, maxRead = 100 << 20, maxIndent = 24;
 
 interface Node { v: Value; depth: number; parent: Node | null; open: boolean; kids: Node[] | null; next: number; nextIndex: number; bad?: string; full?: string }
 type Row = { node: Node; more?: boolean; end?: boolean; bad?: string };
@@ -30,7 +30,8 @@ class Tree {
       if (small) await this.openAll(300);
       else await this.open(this.roots[0]);
       // What holds one thing only is opened further.
-      for (let n = this.roots[0]; n.kids?.length === 1 && n.kids[0] && container(n.kids[0]) && !n.kids[0].open; n = n.kids[0]) await this.open(n.kids[0]);
+      let more = 12;
+      for (let n = this.roots[0]; more-- > 0 && n.kids?.length === 1 && n.kids[0] && container(n.kids[0]) && !n.kids[0].open; n = n.kids[0]) await this.open(n.kids[0]);
     }
     this.flatten();
   }
@@ -59,10 +60,11 @@ class Tree {
   /** Opens what is there, breadth first, until so many are open. */
   async openAll(max = maxOpened): Promise<boolean> {
     const queue = [...this.roots];
-    let opened = 0;
+    let opened = 0, read = 0;
     for (let n = queue.shift(); n; n = queue.shift()) {
       if (!container(n) || !n.v.count) continue;
-      if (opened >= max) return false;
+      if (opened >= max || read > maxRead) return false;
+      if (!n.kids) read += n.v.end - n.v.start; // of which a part may be read again further in
       await this.open(n);
       opened += Math.max(1, n.kids?.length ?? 0);
       queue.push(...(n.kids ?? []));

@@ -168,7 +168,7 @@ export function pause(on: boolean): void {
 /** Chooses the row that stands n places further. */
 export function step(n: number): void {
   const at = flows.place(selected.value);
-  const to = at < 0 ? (n > 0 ? 0 : flows.seen.length - 1) : Math.max(0, Math.min(flows.seen.length - 1, at + n));
+  const to = Math.abs(n) >= 1e9 ? (n < 0 ? 0 : flows.seen.length - 1) : at < 0 ? (n > 0 ? 0 : flows.seen.length - 1) : Math.max(0, Math.min(flows.seen.length - 1, at + n));
   const row = flows.shown(to);
   if (!row) return;
   following.value = false;

@@ -22,8 +22,8 @@ function outline(r: Outline): Item[] {
   if (r.kind === "http" || r.kind === "websocket") out.push({ at, flow: r.id, type: "request", kind: "request", note: r.method, text: where, size: r.req_size || undefined });
   else out.push({ at, flow: r.id, type: r.kind, kind: "request", note: r.opaque ? "not decrypted: " + r.opaque : "", text: where || (r.protocol ?? "") });
   const t = r.timings ?? {};
-  const head = (t.dns ?? 0) + (t.connect ?? 0) + (t.send ?? 0) + (t.wait ?? 0);
-  if (r.status) out.push({ at: at + (head || (r.duration_ms ?? 0)), flow: r.id, type: "response", kind: "s-" + statusClass(r.status, r.state), note: String(r.status), text: [r.content_type, where].filter(Boolean).join("  ") });
+  const head = (t.send ?? 0) + (t.wait ?? 0); // the connection was there before
+  if (r.status) out.push({ at: at + Math.min(head, r.duration_ms ?? head), flow: r.id, type: "response", kind: "s-" + statusClass(r.status, r.state), note: String(r.status), text: [r.content_type, where].filter(Boolean).join("  ") });
   if (r.state !== "open") out.push({ at: at + (r.duration_ms ?? 0), flow: r.id, type: r.error ? "failed" : "end", kind: r.error ? "s-bad" : "end", note: r.error?.code ?? duration(r.duration_ms), text: r.error?.message ?? where, size: r.resp_size || undefined });
   return out;
 }
@@ -55,9 +55,10 @@ export function EventTimeline() {
       } catch {
         k.done = false;
         break;
+      } finally {
+        redraw(undefined);
       }
     }
-    redraw(undefined);
   };
   useEffect(() => void read(streams.slice(-atOnce)), [session.value, run.value?.id]);
   useEffect(() => {

@@ -14,10 +14,15 @@ export function scale(flows: Flows, a: number, b: number): Scale {
   for (let i = a; i < b; i++) {
     const r = flows.shown(i);
     if (!r?.at) continue;
-    from = Math.min(from, r.at);
+    from = Math.min(from, r.at - before(r));
     to = Math.max(to, r.at + (r.duration_ms ?? 0));
   }
   return from > to ? { from: 0, to: 1 } : { from, to: Math.max(to, from + 1) };
+}
+
+/** The time that went into the connection before the request began. */
+function before(r: Outline): number {
+  return r.kind === "http" || r.kind === "websocket" ? (r.timings?.dns ?? 0) + (r.timings?.connect ?? 0) : 0;
 }
 
 export function Bar(p: { r: Outline; s: Scale }) {
@@ -31,18 +36,18 @@ export function Bar(p: { r: Outline; s: Scale }) {
   }, [live]);
   if (!r.at) return null;
   const whole = span(s);
-  const left = ((r.at - s.from) / whole) * 100;
-  const length = r.duration_ms ?? (live ? Math.max(0, s.to - r.at) : 0);
+  const joined = before(r);
+  const left = ((r.at - joined - s.from) / whole) * 100;
+  const length = joined + (r.duration_ms ?? (live ? Math.max(0, s.to - r.at) : 0));
   const width = (length / whole) * 100;
   if (left > 100 || left + width < 0) return null;
   const t = r.timings ?? {};
-  const before = (t.dns ?? 0) + (t.connect ?? 0);
   const receive = t.receive ?? 0;
-  const sum = before + (t.send ?? 0) + (t.wait ?? 0) + receive || 1;
+  const sum = joined + (t.send ?? 0) + (t.wait ?? 0) + receive || 1;
   return (
     <span class={"bar " + (live ? "live " : "") + (r.error || r.state === "failed" ? "bad" : r.model ? "llm" : "")} title={titleOf(r)}
       style={{ left: Math.max(0, left) + "%", width: `max(2px, ${Math.min(100 - Math.max(0, left), width)}%)` }}>
-      {before > 0 && <i class="connect" style={{ width: (before / sum) * 100 + "%" }} />}
+      {joined > 0 && <i class="connect" style={{ width: (joined / sum) * 100 + "%" }} />}
       <i class="wait" />
       {receive > 0 && <i class="receive" style={{ width: (receive / sum) * 100 + "%" }} />}
     </span>
