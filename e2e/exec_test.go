@@ -309,3 +309,17 @@ func TestExecScreen(t *testing.T) {
 		})
 	}
 }
+
+// TestExecHidden: where users see only processes that they may look into, trace
+// is not among these, and a session is found all the same.
+func TestExecHidden(t *testing.T) {
+	needRoot(t)
+	j := newJob(t, world{false, "direct", "veth"})
+	const script = `mount -t proc -o hidepid=2 proc /proc || exit 99
+mkfifo hold; chown --reference=. hold
+"$@" run --inspect --session hidden -- sh -c 'echo >up; exec cat hold' & while [ ! -e up ]; do sleep 0.02; done
+"$@" exec hidden -- sh -c '[ ! -e /proc/1 ] && exit 5'; code=$?
+echo >hold; wait; exit $code`
+	argv := append([]string{"unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh"}, asOrdinary()...)
+	j.must(j.finish(append(argv, traceBin)), 5)
+}

@@ -258,12 +258,12 @@ func mapped(dir int, name string, id int) bool {
 // descends tells whether maker is a process, or an ancestor of it.
 func descends(pid, maker int) bool {
 	for range maxAncestors {
+		if pid == maker {
+			return true // which need not be visible (hidepid)
+		}
 		st, err := readStat(pid)
 		if err != nil || pid <= 1 {
 			return false
-		}
-		if pid == maker {
-			return true
 		}
 		pid = st.parent
 	}

@@ -56,7 +56,10 @@ func (r *Reader) Here() (here bool, err error) {
 	err = r.with(func(d *db) error {
 		row, err := d.one("SELECT pid,pid_start FROM session")
 		if err == nil && row != nil {
-			here = row.int(1) != 0 && startTime(int(row.int(0))) == row.int(1)
+			pid := int(row.int(0))
+			start := startTime(pid)
+			// A process that hides from others (hidepid) can still be asked for.
+			here = start != 0 && start == row.int(1) || start == 0 && pid > 0 && unix.Kill(pid, 0) != unix.ESRCH
 		}
 		return err
 	})
