@@ -5,9 +5,11 @@ import (
 	"io"
 	"net"
 	"os"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/net/nettest"
 
 	"trace/tcpstack"
@@ -109,5 +111,46 @@ func TestDeviceGone(t *testing.T) {
 		t.Log(err)
 	case <-time.After(5 * time.Second):
 		t.Error("LinkDown is not called")
+	}
+}
+
+// TestKeepAlive ends a connection whose other end does not answer any more,
+// and none that only is silent.
+func TestKeepAlive(t *testing.T) {
+	began, ended := make(chan struct{}), make(chan error, 1)
+	r := newRoad(t, "wireguard", "tun", tcpstack.Options{KeepAlive: 20 * time.Millisecond, Accept: accept(t, func(c *tcpstack.Conn) {
+		close(began)
+		_, err := c.Read(make([]byte, 1))
+		ended <- err
+	})})
+	err := r.space.do(func() error { // a kernel answers such questions twice a second, but for this
+		return os.WriteFile("/proc/sys/net/ipv4/tcp_invalid_ratelimit", []byte("0"), 0)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := r.dial("tcp", dst["tcp4"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	<-began
+	select {
+	case err := <-ended:
+		t.Fatalf("ended although the other end answers: %v", err)
+	case <-time.After(200 * time.Millisecond):
+	}
+	err = r.space.do(func() error {
+		l, err := netlink.LinkByName("trace0")
+		if err != nil {
+			return err
+		}
+		return netlink.LinkSetDown(l)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; !errors.Is(err, syscall.ETIMEDOUT) {
+		t.Errorf("%v, want ETIMEDOUT", err)
 	}
 }

@@ -72,7 +72,20 @@ func (in *Incoming) Accept() (net.Conn, error) {
 		return nil, in.wrap(err)
 	}
 	in.req.Complete(false)
+	if idle := in.stack.opt.KeepAlive; idle > 0 {
+		keepAlive(ep, idle)
+	}
 	return newConn(ep, wq, in.Dst(), in.Src(), in.stack.done), nil
+}
+
+// keepAlive lets a connection end whose other end does not answer any more:
+// after a silence it is asked up to six times.
+func keepAlive(ep tcpip.Endpoint, idle time.Duration) {
+	after, every := tcpip.KeepaliveIdleOption(idle), tcpip.KeepaliveIntervalOption(idle/4)
+	ep.SetSockOpt(&after) // fails for no value
+	ep.SetSockOpt(&every)
+	ep.SetSockOptInt(tcpip.KeepaliveCountOption, 6)
+	ep.SocketOptions().SetKeepAlive(true)
 }
 
 func (in *Incoming) wrap(err error) error {

@@ -133,6 +133,11 @@ type Options struct {
 	// pseudo header then, or 0. Nil sees none.
 	Capture func(toChild bool, parts ...[]byte)
 
+	// KeepAlive is after what silence the other end of a connection is asked
+	// whether it is still there: one that is not would keep it for ever. 0:
+	// never, because a child's kernel cannot vanish.
+	KeepAlive time.Duration
+
 	// LinkDown is called once, from the link's reader, when the device failed
 	// for good, so that no packet will come any more. Nil is allowed.
 	LinkDown func(err error)

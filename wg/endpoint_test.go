@@ -67,6 +67,11 @@ func listenPeers(t *testing.T, addr string) (*Endpoint, *chanDevice, *refusals) 
 	before := goleak.IgnoreCurrent()
 	t.Cleanup(func() { goleak.VerifyNone(t, before) })
 	conns, err := Listen(addr)
+	if addr == "both" { // as a service manager makes it: one socket of both versions
+		var c *net.UDPConn
+		c, err = net.ListenUDP("udp", nil)
+		conns = []*net.UDPConn{c}
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +150,7 @@ func prefixes(s ...string) []netip.Prefix {
 }
 
 func TestEndpoint(t *testing.T) {
-	for _, addr := range []string{":0", "127.0.0.1:0", "[::1]:0"} {
+	for _, addr := range []string{":0", "127.0.0.1:0", "[::1]:0", "both"} {
 		t.Run(addr, func(t *testing.T) {
 			e, far, _ := listenPeers(t, addr)
 			at := e.Addrs()[0]

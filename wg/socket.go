@@ -135,7 +135,7 @@ func newSocket(c *net.UDPConn, seen func([]byte, netip.AddrPort)) *socket {
 	// Without any of this it works all the same.
 	c.SetReadBuffer(socketBuffer)
 	c.SetWriteBuffer(socketBuffer)
-	wantSource(c, s.six)
+	prepare(c, s.six)
 	return s
 }
 

@@ -10,8 +10,10 @@ import (
 // sourceSize is room for the one control message that is asked for.
 const sourceSize = 64
 
-// wantSource asks the kernel to tell which address of ours a message came to.
-func wantSource(c *net.UDPConn, six bool) {
+// prepare asks the kernel to tell which address of ours a message came to, and
+// lets routers cut messages that are too long for what is behind them: nobody
+// would hear their complaint.
+func prepare(c *net.UDPConn, six bool) {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return
@@ -19,7 +21,11 @@ func wantSource(c *net.UDPConn, six bool) {
 	raw.Control(func(fd uintptr) {
 		if six {
 			unix.SetsockoptInt(int(fd), unix.SOL_IPV6, unix.IPV6_RECVPKTINFO, 1)
-		} else {
+			unix.SetsockoptInt(int(fd), unix.SOL_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_DONT)
+		}
+		// Of a socket of IPv6 for what it carries of IPv4.
+		unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DONT)
+		if !six {
 			unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_PKTINFO, 1)
 		}
 	})

@@ -7,6 +7,6 @@ import "net"
 // sourceSize is room for control messages: none are asked for.
 const sourceSize = 0
 
-func wantSource(*net.UDPConn, bool) {}
+func prepare(*net.UDPConn, bool) {}
 
 func sourceOf([]byte) []byte { return nil }

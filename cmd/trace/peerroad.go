@@ -26,6 +26,10 @@ const peerName = "trace.internal"
 // that say that its connections are reset. Its own are not taken any more.
 const peersLeave = 200 * time.Millisecond
 
+// peerSilence is after what silence of a connection it is asked whether its
+// peer is still there. Phones are woken by the question, so it is seldom.
+const peerSilence = 5 * time.Minute
+
 // A peerSink is the session that a connection of a peer is recorded in.
 type peerSink struct {
 	emit func(flow.Event)
@@ -92,7 +96,8 @@ func (r *peerRoad) open() (err error) {
 		return err
 	}
 	r.endpoint = &wg.Endpoint{Key: list.Key, Far: tunnel.Device(), Conns: r.conns, Log: r.log, Refused: r.refused}
-	if r.stack, err = tcpstack.New(tcpstack.Options{Link: tunnel, Accept: r.accept, Datagram: r.datagram, Echo: r.echo}); err != nil {
+	if r.stack, err = tcpstack.New(tcpstack.Options{Link: tunnel, Accept: r.accept, Datagram: r.datagram, Echo: r.echo,
+		KeepAlive: peerSilence}); err != nil {
 		return err
 	}
 	if err := r.endpoint.Up(); err != nil {
