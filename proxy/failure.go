@@ -111,3 +111,13 @@ func localAnswer(status int, text string, fields ...string) []byte {
 	}
 	return append(append(p, "\r\n"...), text...)
 }
+
+// answerTo is localAnswer to a request of a method: that to HEAD has no body (RFC 9110
+// section 9.3.2).
+func answerTo(method string, status int, text string, fields ...string) []byte {
+	p := localAnswer(status, text, fields...)
+	if method == http.MethodHead {
+		p = p[:headEnd(p)]
+	}
+	return p
+}

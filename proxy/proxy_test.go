@@ -98,3 +98,13 @@ func TestUpgrade(t *testing.T) {
 		t.Errorf("%d marks of a decoder that failed, want 2", marks)
 	}
 }
+
+// TestAnswerToHEAD has what trace answers itself to HEAD end with its head.
+func TestAnswerToHEAD(t *testing.T) {
+	for _, method := range []string{"GET", "HEAD"} {
+		p := string(answerTo(method, 502, "no"))
+		if body := strings.HasSuffix(p, "trace: no\n"); body != (method == "GET") || !strings.Contains(p, "Content-Length: 10\r\n") || !strings.Contains(p, "\r\n\r\n") {
+			t.Errorf("%s: %q", method, p)
+		}
+	}
+}

@@ -143,7 +143,7 @@ func (c *client) unauthorized(r *request, head []byte, user string, to place) fu
 	if given {
 		d.err.Message = fmt.Sprintf("the user %q or the password is not known to the proxy", user)
 	}
-	say := localAnswer(http.StatusProxyAuthRequired, d.err.Message+": "+d.err.Hint, challenge)
+	say := answerTo(r.method, http.StatusProxyAuthRequired, d.err.Message+": "+d.err.Hint, challenge)
 	if given || !r.body.over() || c.challenged != nil {
 		c.challenged = nil
 		c.refuse(say, d)

@@ -54,8 +54,9 @@ type session struct {
 	child  net.Conn
 	buf    []byte // read from the child and not passed on
 	up     *upstream
-	told   bool // an end of the child's stream was tapped
-	left   bool // the connection goes on without this session
+	method string // of the latest request
+	told   bool   // an end of the child's stream was tapped
+	left   bool   // the connection goes on without this session
 
 	mu      sync.Mutex // guards what follows, and the calls of tap
 	facts   flow.Conn
@@ -299,6 +300,7 @@ func (s *session) exchange(head []byte) bool {
 		s.answer(400, err.Error())
 		return false
 	}
+	s.method = r.method
 	to, no := s.way.find(s, &r)
 	if no != nil {
 		s.fail(ordinal, no.err)
@@ -371,7 +373,7 @@ func (s *session) answer(status int, text string, fields ...string) {
 		s.up.retire()
 		s.up = nil
 	}
-	p := localAnswer(status, text, fields...)
+	p := answerTo(s.method, status, text, fields...)
 	s.saw(flow.Server, p)
 	s.child.Write(p)
 	s.ended(flow.Server, flow.FIN)
