@@ -15,6 +15,7 @@ const (
 	flushEvery   = 25 * time.Millisecond
 	sessionEvery = time.Second            // how often the session itself is told while it changes
 	restEvery    = 500 * time.Millisecond // how often a session that is over is asked for news: replays
+	callsEvery   = 200 * time.Millisecond // how often summaries of calls are asked for
 	callsAfter   = 2 * time.Second        // how long a summary of a call is waited for before it is made here
 	maxBurst     = 1000                   // events of one flush; those beyond are left to who asks for them
 	maxSnippet   = 4 << 10                // of the data of an event
@@ -236,16 +237,20 @@ func snippet(p []byte) string {
 func (h *hub) tell(ctx context.Context) {
 	tick := time.NewTicker(flushEvery)
 	defer tick.Stop()
-	var told time.Time
+	var told, asked time.Time
 	for {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			return
 		}
-		if now := time.Now(); now.Sub(told) >= sessionEvery {
+		now := time.Now()
+		if now.Sub(told) >= sessionEvery {
 			told = now
 			h.tellSession()
+		}
+		if now.Sub(asked) >= callsEvery {
+			asked = now
 			h.tellCalls(now)
 		}
 		h.flush()

@@ -12,6 +12,7 @@ import (
 const maxPath = 300
 
 // A row is a flow in a list: what the columns and the filter of the page want.
+// There may be very many: what is empty is left out.
 type row struct {
 	ID          string      `json:"id"`
 	Seq         int64       `json:"seq"`
@@ -20,31 +21,31 @@ type row struct {
 	Source      flow.Source `json:"source"`
 	Replay      string      `json:"replay_of,omitempty"`
 	Started     string      `json:"started"`
-	Duration    *float64    `json:"duration_ms"`
-	Process     *process    `json:"process"`
+	Duration    *float64    `json:"duration_ms,omitempty"`
+	Process     *process    `json:"process,omitempty"`
 	Conn        string      `json:"conn"`
 	Decrypted   bool        `json:"decrypted"`
 	Scheme      string      `json:"scheme,omitempty"`
 	Host        string      `json:"host"`
-	Port        int         `json:"port"`
-	Method      string      `json:"method"`
-	Path        string      `json:"path"`
+	Port        int         `json:"port,omitempty"`
+	Method      string      `json:"method,omitempty"`
+	Path        string      `json:"path,omitempty"`
 	PathCut     bool        `json:"path_cut,omitempty"`
-	Status      int         `json:"status"`
+	Status      int         `json:"status,omitempty"`
 	Rcode       string      `json:"rcode,omitempty"`
-	ContentType string      `json:"content_type"`
-	ReqSize     int64       `json:"req_size"`
-	RespSize    int64       `json:"resp_size"`
-	Streaming   bool        `json:"streaming"`
-	Events      int64       `json:"events"`
-	Error       *fault      `json:"error"`
+	ContentType string      `json:"content_type,omitempty"`
+	ReqSize     int64       `json:"req_size,omitempty"`
+	RespSize    int64       `json:"resp_size,omitempty"`
+	Streaming   bool        `json:"streaming,omitempty"`
+	Events      int64       `json:"events,omitempty"`
+	Error       *fault      `json:"error,omitempty"`
 	Marks       int         `json:"marks,omitempty"`
-	Opaque      string      `json:"opaque"`
-	Call        bool        `json:"llm"`
-	Model       string      `json:"model"`
-	Tokens      *Tokens     `json:"tokens"`
-	Altered     bool        `json:"altered"`
-	Protocol    string      `json:"protocol"`
+	Opaque      string      `json:"opaque,omitempty"`
+	Call        bool        `json:"llm,omitempty"`
+	Model       string      `json:"model,omitempty"`
+	Tokens      *Tokens     `json:"tokens,omitempty"`
+	Altered     bool        `json:"altered,omitempty"`
+	Protocol    string      `json:"protocol,omitempty"`
 	Timings     flow.Phases `json:"timings"`
 }
 
