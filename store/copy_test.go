@@ -164,6 +164,17 @@ func TestCopyIsEqual(t *testing.T) {
 			if _, err := AddMark(path, "half", at(i), nil); err != nil {
 				t.Error(err)
 			}
+			other, conn, err := Reopen(path, Options{Redact: redact.New([32]byte{})})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			c := &script{s: other, conn: conn, now: i}
+			c.exchange("/again", []byte("sent again"), grain(9, 200_000))
+			c.close(nil)
+			if _, err := other.Finish(0, at(i)); err != nil {
+				t.Error(err)
+			}
 		}
 	})
 	for id := range int64(20) {
