@@ -130,8 +130,10 @@ func TestNobodyListens(t *testing.T) {
 		t.Fatalf("socket that was left behind is not replaced: %v", err)
 	}
 	l.Close()
-	if _, err := os.Lstat(path); err == nil {
-		t.Error("socket is there after its end")
+	for _, name := range []string{path, path + lockSuffix} {
+		if _, err := os.Lstat(name); err == nil {
+			t.Errorf("%s is there after its end", name)
+		}
 	}
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -225,15 +227,19 @@ func TestOtherUser(t *testing.T) {
 
 func TestLongPath(t *testing.T) {
 	path := filepath.Join(t.TempDir(), strings.Repeat("deep/", 30), "serve.sock")
+	t.Cleanup(func() { // after the end of serve
+		name, err := short(path)
+		if err != nil {
+			t.Error(err)
+		}
+		if _, err := os.Lstat(filepath.Dir(name)); err == nil {
+			t.Errorf("%s is there after its end", filepath.Dir(name))
+		}
+	})
 	serve(t, path, &Server{Status: func(context.Context) (*Serve, error) { return &Serve{PID: 1}, nil }})
 	if s, err := dial(t, path).Status(t.Context()); err != nil || s.PID != 1 {
 		t.Errorf("status over a path that is too long: %+v, %v", s, err)
 	}
-	name, err := short(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(filepath.Dir(name)) })
 }
 
 func TestWhere(t *testing.T) {

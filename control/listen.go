@@ -14,8 +14,8 @@ import (
 )
 
 // lockSuffix names the file whose flock(2) says that the serve of a socket lives.
-// It holds its process id and is left behind: who unlinks a lock may unlink that
-// of another.
+// It holds its process id. Who has the lock may unlink it, so who gets it makes
+// sure that it is still there.
 const lockSuffix = ".lock"
 
 // A Listen is the socket of a serve, taken by this process.
@@ -56,7 +56,10 @@ func listen(path string) (*Listen, error) {
 		return nil, err
 	}
 	l := &Listen{path: path, lock: lock}
-	if err = l.bind(name); err != nil {
+	if l.path, err = filepath.Abs(path); err == nil {
+		err = l.bind(name)
+	}
+	if err != nil {
 		lock.Close()
 		return nil, err
 	}
@@ -65,24 +68,30 @@ func listen(path string) (*Listen, error) {
 
 // takeLock takes the lock beside a socket and writes our process id there.
 func takeLock(name string) (*os.File, error) {
-	f, err := os.OpenFile(name+lockSuffix, os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		defer f.Close()
-		if !errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, &os.PathError{Op: "lock", Path: f.Name(), Err: err}
+	for {
+		f, err := os.OpenFile(name+lockSuffix, os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+		if err != nil {
+			return nil, err
 		}
-		var b [32]byte
-		n, _ := f.ReadAt(b[:], 0)
-		pid, _ := strconv.Atoi(strings.TrimSpace(string(b[:n]))) // 0: it is just beginning
-		return nil, &RunningError{Path: name, PID: pid}
+		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+			defer f.Close()
+			if !errors.Is(err, unix.EWOULDBLOCK) {
+				return nil, &os.PathError{Op: "lock", Path: f.Name(), Err: err}
+			}
+			var b [32]byte
+			n, _ := f.ReadAt(b[:], 0)
+			pid, _ := strconv.Atoi(strings.TrimSpace(string(b[:n]))) // 0: it is just beginning
+			return nil, &RunningError{Path: name, PID: pid}
+		}
+		if ours, err := f.Stat(); err == nil {
+			if there, err := os.Lstat(f.Name()); err == nil && os.SameFile(ours, there) {
+				f.Truncate(0)
+				fmt.Fprintln(f, os.Getpid())
+				return f, nil
+			}
+		}
+		f.Close() // its owner ended just now
 	}
-	if err := f.Truncate(0); err == nil {
-		fmt.Fprintln(f, os.Getpid())
-	}
-	return f, nil
 }
 
 // bind makes the socket. Nobody has the lock, so one that answers all the same
@@ -121,7 +130,12 @@ func (l *Listen) Path() string { return l.Addr().String() }
 func (l *Listen) Close() error {
 	err := l.UnixListener.Close()
 	if l.lock != nil {
+		os.Remove(l.lock.Name())
 		l.lock.Close()
+		if dir := filepath.Dir(l.lock.Name()); dir != filepath.Dir(l.path) {
+			os.Remove(dir) // one of ours in /tmp
+		}
+		l.lock = nil
 	}
 	return err
 }

@@ -23,7 +23,7 @@ const attachDefault = "default"
 // The patience of a run that is attached. Variables for tests.
 var (
 	attachBackoff    = 200 * time.Millisecond // after the first failure; it doubles
-	attachBackoffMax = 30 * time.Second
+	attachBackoffMax = 24 * time.Second       // 30 with what chance adds
 	attachLinger     = 5 * time.Second // after the run, as long as nothing is taken
 	attachQuiet      = time.Second     // of that, before it is said
 	attachPing       = 2 * time.Second // of silence, after which serve is asked whether it is there
@@ -123,15 +123,15 @@ func (a *attachment) failed(err error) bool {
 	return true
 }
 
-// pause waits before the next attempt: up to half less than wait, so that many runs
-// do not come at once. When the run has ended the next attempt is due at once,
+// pause waits before the next attempt: up to a quarter more than wait, so that many
+// runs do not come at once. When the run has ended the next attempt is due at once,
 // and then every so often.
 func (a *attachment) pause(wait time.Duration) bool {
 	ending := a.ending
 	if a.isEnding() {
 		ending, wait = nil, attachBackoff
 	}
-	t := time.NewTimer(wait/2 + rand.N(wait/2+1))
+	t := time.NewTimer(wait + rand.N(wait/4+1))
 	defer t.Stop()
 	select {
 	case <-t.C:
