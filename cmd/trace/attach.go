@@ -24,9 +24,9 @@ const attachDefault = "default"
 var (
 	attachBackoff    = 200 * time.Millisecond // after the first failure; it doubles
 	attachBackoffMax = 24 * time.Second       // 30 with what chance adds
-	attachLinger     = 5 * time.Second // after the run, as long as nothing is taken
-	attachQuiet      = time.Second     // of that, before it is said
-	attachPing       = 2 * time.Second // of silence, after which serve is asked whether it is there
+	attachLinger     = 5 * time.Second        // after the run, as long as nothing is taken
+	attachQuiet      = time.Second            // of that, before it is said
+	attachPing       = 2 * time.Second        // of silence, after which serve is asked whether it is there
 )
 
 // An attachment sends a session to the serve that runs while it is recorded. It is
