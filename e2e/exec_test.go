@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 )
 
@@ -209,6 +210,34 @@ func TestExecLives(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestExecKilled: a second command does not outlive its trace, and a signal to that
+// alone reaches it.
+func TestExecKilled(t *testing.T) {
+	for _, w := range both() {
+		j := newJob(t, w)
+		l := last(j)
+		c := j.command(traceBin, "exec", "work", "--", "sh", "-c", "echo $$ >killed; exec sleep 1000")
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		command, _ := j.pid("killed")
+		c.Process.Kill()
+		j.become("", command)
+		c.Wait()
+		c = j.command(traceBin, "exec", "work", "--", "sh", "-c", "trap 'echo told >told; exit 7' TERM; echo $$ >asked; while :; do sleep 0.02; done")
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		j.pid("asked")
+		c.Process.Signal(syscall.SIGTERM)
+		c.Wait()
+		if code := c.ProcessState.ExitCode(); code != 7 || j.text("told") != "told" {
+			t.Errorf("%s: exit %d", w, code)
+		}
+		l.end()
 	}
 }
 
