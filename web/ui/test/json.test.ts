@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { members, sequence, shape, skip, valueAt } from "../src/doc/json";
 import { find, imageType, isText, rowOf, rows } from "../src/doc/lines";
 import { diffLines } from "../src/compare/lines";
+import { indent, parseExact } from "../src/base/exact";
 import { EventParser } from "../src/api/stream";
 
 const b = (s: string): Uint8Array => new TextEncoder().encode(s);
@@ -71,6 +72,14 @@ test("differences of lines", () => {
     assert.ok(d.every((x) => !x.same || x.a === x.b));
   }
   assert.equal(diffLines(["a", "b", "c"], ["a", "x", "c"]).filter((x) => !x.same).length, 1);
+});
+
+test("JSON is indented as it was sent", () => {
+  assert.equal(indent('{"a":12345678901234567890,"a":[1.10,{}, [ ] ],"10":"x\\"y,{"}'), '{\n  "a": 12345678901234567890,\n  "a": [\n    1.10,\n    {},\n    []\n  ],\n  "10": "x\\"y,{"\n}');
+  for (const s of ['{"a":1', "[1}", "text", '{"a', "", "12"]) assert.equal(indent(s), s);
+  const deep = "[".repeat(50_000) + "]".repeat(50_000);
+  assert.ok(indent(deep).length > deep.length);
+  assert.deepEqual(parseExact('{"a":1,"b":[1.5]}'), { a: 1, b: [1.5] });
 });
 
 test("events in any pieces", () => {

@@ -2,6 +2,7 @@
 // browsers send to nobody; it is kept for this tab only and goes back in the
 // Authorization header.
 import { signal } from "@preact/signals";
+import { parseExact } from "../base/exact";
 
 const tokenKey = "trace-token";
 
@@ -88,7 +89,7 @@ export async function request(url: string, init: RequestInit = {}): Promise<Resp
 }
 
 export async function get<T>(path: string, params?: Record<string, string | number | undefined>, signal?: AbortSignal): Promise<T> {
-  return (await (await request(address(path, params), { signal })).json()) as T;
+  return parseExact(await (await request(address(path, params), { signal })).text()) as T;
 }
 
 export async function text(path: string, params?: Record<string, string | number | undefined>, signal?: AbortSignal): Promise<string> {
@@ -97,7 +98,7 @@ export async function text(path: string, params?: Record<string, string | number
 
 export async function post<T>(path: string, body: unknown): Promise<T> {
   const r = await request(address(path), { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
-  return (await r.json()) as T;
+  return parseExact(await r.text()) as T;
 }
 
 /** The path of a flow; ids such as 12#2 have characters of their own. */

@@ -2,6 +2,7 @@
 import { useEffect, useMemo, useState } from "preact/hooks";
 import type { FieldChange } from "../model";
 import { address, flowPath, request } from "../api/client";
+import { indent } from "../base/exact";
 import { VirtualList } from "../base/vlist";
 import { Line } from "../base/text";
 import { Button, Empty } from "../base/ui";
@@ -38,13 +39,8 @@ const most = 2_000_000, wrapped = 300;
 
 async function linesOf(id: string, side: string): Promise<{ lines: string[]; cut: boolean }> {
   const r = await request(address(flowPath(id, "/body/" + side), { offset: 0, length: most }));
-  let text = new TextDecoder().decode(await r.arrayBuffer());
+  const text = indent(new TextDecoder().decode(await r.arrayBuffer()));
   const size = Number(r.headers.get("X-Trace-Size") ?? 0);
-  try {
-    text = JSON.stringify(JSON.parse(text), null, 2);
-  } catch {
-    // compared as text
-  }
   const lines: string[] = [];
   for (const l of text.split("\n")) for (let i = 0; i === 0 || i < l.length; i += wrapped) lines.push(l.slice(i, i + wrapped));
   return { lines, cut: size > most };

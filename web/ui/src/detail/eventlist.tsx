@@ -2,6 +2,7 @@
 // that are opened. Every row has one height, so the list stays virtual.
 import { useMemo, useRef, useState } from "preact/hooks";
 import type { ComponentChildren } from "preact";
+import { indent } from "../base/exact";
 import { VirtualList, type ListHandle } from "../base/vlist";
 import { Line } from "../base/text";
 import { Button, Empty, copy } from "../base/ui";
@@ -13,16 +14,8 @@ const rowHeight = 22, maxLines = 20_000, wrap = 400;
 
 /** What is shown of an opened event: indented if it is JSON. */
 export function lines(text: string): string[] {
-  let shown = text;
-  if (text.length < 2_000_000 && /^\s*[[{]/.test(text)) {
-    try {
-      shown = JSON.stringify(JSON.parse(text), null, 2);
-    } catch {
-      // shown as it is
-    }
-  }
   const out: string[] = [];
-  for (const l of shown.split("\n")) {
+  for (const l of (text.length < 2_000_000 ? indent(text) : text).split("\n")) {
     if (l.length <= wrap) out.push(l);
     else for (let i = 0; i < l.length && out.length < maxLines; i += wrap) out.push(l.slice(i, i + wrap));
     if (out.length >= maxLines) break;

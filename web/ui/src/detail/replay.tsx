@@ -2,6 +2,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { Field, Flow, Replayed } from "../model";
 import { ApiError, address, flowPath, post, request } from "../api/client";
+import { indent } from "../base/exact";
 import { Button, Empty, say } from "../base/ui";
 import { useFlow } from "./detail";
 import { DiffValues, SideBySide } from "../compare/values";
@@ -49,12 +50,10 @@ export function Replay(p: { f: Flow }) {
       setState({ error: e instanceof ApiError ? e : new ApiError(0, String(e)) });
     }
   };
-  const indent = () => {
-    try {
-      setBody(JSON.stringify(JSON.parse(body ?? ""), null, 2));
-    } catch (e) {
-      say("Not JSON: " + (e as Error).message);
-    }
+  const indented = () => {
+    const text = indent(body ?? "");
+    if (text === body) say("It is no JSON, or indented already");
+    setBody(text);
   };
   return (
     <div class="pad replay">
@@ -73,7 +72,7 @@ export function Replay(p: { f: Flow }) {
         <p class="dim">Secrets are not in the record: each [REDACTED:…] is filled from trace's environment, and nothing is sent where one is missing.</p>
         <p class="bar-line">
           <button type="submit" class="button primary" disabled={state.busy}>{state.busy ? "Sending…" : "Send again"}</button>
-          {body && <Button on={indent}>Indent JSON</Button>}
+          {body && <Button on={indented}>Indent JSON</Button>}
           <Button on={() => (setHeads(before), setBody(original), setTo(""))} disabled={heads === before && body === original && !to}>As recorded</Button>
         </p>
       </form>

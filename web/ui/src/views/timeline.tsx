@@ -1,4 +1,5 @@
 // The timeline: a row for each flow, in the order in which they began.
+import { Component, type ComponentChildren } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import { signal } from "@preact/signals";
 import type { Outline } from "../model";
@@ -8,12 +9,21 @@ import { VirtualList, type ListHandle } from "../base/vlist";
 import { Line, title } from "../base/text";
 import { bytes, clock, duration, short, statusClass, count } from "../base/format";
 import { Empty } from "../base/ui";
-import { Bar, scale, span, type Scale } from "./waterfall";
+import { Bar, SpanText, inView, wholeScale } from "./waterfall";
 
 export const rowHeight = 25;
-const range = signal<[number, number]>([0, 40]);
 const sort = signal<{ key: SortKey; down: boolean }>({ key: "", down: false });
-const wholeScale = signal(false);
+
+// The scale follows the rows in view, but not each step of a scroll.
+let rangeTimer = 0;
+let rangeNext: [number, number] = [0, 40];
+function ranged(a: number, b: number): void {
+  rangeNext = [a, b];
+  rangeTimer ||= window.setTimeout(() => {
+    rangeTimer = 0;
+    inView.value = rangeNext;
+  }, 60);
+}
 
 /** The list, for the keys that move in it. */
 export const list: { current: ListHandle | null } = { current: null };
@@ -56,23 +66,22 @@ export function Timeline() {
       {run.value?.state === "running" ? <p>The first request of the child appears here the moment it is sent.</p> : <p>The command made no connection. Was it the right session? The list at the top left has the others.</p>}
     </Empty>;
   }
-  const s: Scale = wholeScale.value ? scale(flows, 0, n) : scale(flows, range.value[0], range.value[1]);
   const row = (i: number) => {
     const r = flows.shown(i);
-    return r ? <Row key={r.id} r={r} index={i} selected={r.id === sel} marked={r.id === marked.value} s={s} /> : null;
+    return r ? <Row key={r.id} r={r} index={i} selected={r.id === sel} marked={r.id === marked.value} /> : null;
   };
   return (
     <>
       <VirtualList class="timeline" count={n} row={rowHeight} render={row} handle={list} follow={following.value && !sort.value.key}
-        onLeave={() => (following.value = false)} onReach={() => !sort.value.key && run.value?.live !== false && (following.value = true)} onRange={(a, b) => (range.value = [a, b])}
-        head={<Columns s={s} />}
+        onLeave={() => (following.value = false)} onReach={() => !sort.value.key && run.value?.live !== false && (following.value = true)} onRange={ranged}
+        head={<Columns />}
         attrs={{ role: "grid", "aria-label": "Flows", "aria-rowcount": n + 1, "aria-colcount": columns.length, "aria-activedescendant": sel ? "flow-" + sel : undefined, id: "timeline" }} />
       {!n && <div class="over"><Empty title="No flow passes the filter"><p><button type="button" class="button" onClick={() => ((filterText.value = ""), flows.unclear())}>Show all {count(flows.rows.length)}</button></p></Empty></div>}
     </>
   );
 }
 
-function Columns(p: { s: Scale }) {
+function Columns() {
   const press = (key: SortKey) => {
     const s = sort.value;
     sort.value = s.key !== key ? { key, down: key === "size" || key === "time" || key === "tokens" } : s.down === (key === "size" || key === "time" || key === "tokens") ? { key, down: !s.down } : { key: "", down: false };
@@ -86,7 +95,7 @@ function Columns(p: { s: Scale }) {
         if (c.key === "bar") return (
           <span role="columnheader" key={c.key} class={c.class}>
             <button type="button" tabIndex={-1} onClick={() => (wholeScale.value = !wholeScale.value)} title={wholeScale.value ? "The scale spans all flows; press for those in view" : "The scale spans the flows in view; press for all"}>
-              {wholeScale.value ? "all" : "in view"}: {duration(span(p.s))}
+              {wholeScale.value ? "all" : "in view"}: <SpanText />
             </button>
           </span>
         );
@@ -101,7 +110,20 @@ function Columns(p: { s: Scale }) {
   );
 }
 
-function Row(p: { r: Outline; index: number; selected: boolean; marked: boolean; s: Scale }) {
+interface RowProps { r: Outline; index: number; selected: boolean; marked: boolean }
+
+/** A row is made anew only when it changes: scrolling moves those that are there. */
+class Row extends Component<RowProps> {
+  override shouldComponentUpdate(n: RowProps): boolean {
+    const p = this.props;
+    return n.r !== p.r || n.index !== p.index || n.selected !== p.selected || n.marked !== p.marked;
+  }
+  override render(): ComponentChildren {
+    return rowCells(this.props);
+  }
+}
+
+function rowCells(p: RowProps) {
   const r = p.r;
   const t = r.tokens;
   const prompt = t ? t.input + t.cache_read + t.cache_write : 0;
@@ -130,7 +152,7 @@ function Row(p: { r: Outline; index: number; selected: boolean; marked: boolean;
       <span role="gridcell" class="c-time">{duration(r.duration_ms)}</span>
       <span role="gridcell" class="c-model" title={title(r.model)}><Line s={r.model} max={60} /></span>
       <span role="gridcell" class="c-tokens" title={t ? `${count(prompt)} in, ${count(t.cache_read)} of them from the cache; ${count(t.output)} out` : ""}>{t ? <>{short(prompt)}<span class="dim">→</span>{short(t.output)}</> : ""}</span>
-      <span role="gridcell" class="c-bar"><Bar r={r} s={p.s} /></span>
+      <span role="gridcell" class="c-bar"><Bar r={r} /></span>
     </div>
   );
 }

@@ -1,15 +1,14 @@
 // The bars of the waterfall: when a flow began, what it waited for, how long it
 // lasted, on the scale of the flows that are seen.
 import type { Outline } from "../model";
-import type { Flows } from "../state/flows";
+import { computed, signal } from "@preact/signals";
+import { flows } from "../state/app";
 import { duration } from "../base/format";
 import { useEffect, useState } from "preact/hooks";
 
-export interface Scale { from: number; to: number }
+interface Scale { from: number; to: number }
 
-export const span = (s: Scale): number => s.to - s.from;
-
-export function scale(flows: Flows, a: number, b: number): Scale {
+function scale(a: number, b: number): Scale {
   let from = Infinity, to = -Infinity;
   for (let i = a; i < b; i++) {
     const r = flows.shown(i);
@@ -25,8 +24,21 @@ function before(r: Outline): number {
   return r.kind === "http" || r.kind === "websocket" ? (r.timings?.dns ?? 0) + (r.timings?.connect ?? 0) : 0;
 }
 
-export function Bar(p: { r: Outline; s: Scale }) {
-  const { r, s } = p;
+/** The places of the list that are in view. */
+export const inView = signal<[number, number]>([0, 40]);
+/** Whether the scale spans all rows. */
+export const wholeScale = signal(false);
+const now = computed(() => {
+  flows.version.value;
+  return wholeScale.value ? scale(0, flows.seen.length) : scale(inView.value[0], inView.value[1]);
+});
+
+export function SpanText() {
+  return <>{duration(now.value.to - now.value.from)}</>;
+}
+
+export function Bar(p: { r: Outline }) {
+  const { r } = p, s = now.value;
   const [, tick] = useState(0);
   const live = r.state === "open";
   useEffect(() => {
@@ -35,7 +47,7 @@ export function Bar(p: { r: Outline; s: Scale }) {
     return () => clearInterval(t);
   }, [live]);
   if (!r.at) return null;
-  const whole = span(s);
+  const whole = s.to - s.from;
   const joined = before(r);
   const left = ((r.at - joined - s.from) / whole) * 100;
   const length = joined + (r.duration_ms ?? (live ? Math.max(0, s.to - r.at) : 0));
