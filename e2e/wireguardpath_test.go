@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -263,4 +264,51 @@ func (n *wireguardNet) silence(addr string) <-chan struct{} {
 		<-over
 	})
 	return heard
+}
+
+// TestWireGuardListens takes the socket that a service manager made, and says
+// who has a port that is taken.
+func TestWireGuardListens(t *testing.T) {
+	j := newJob(t, both()[0])
+	c, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	at := c.LocalAddr().String()
+	for _, bad := range []struct {
+		addr string
+		code int
+		want string
+	}{{at, 125, "has it"}, {"51820", 2, "ADDR:PORT"}, {"", 2, "ADDR:PORT"}, {"127.0.0.1:port", 125, "--wireguard"}, {"203.0.113.250:51820", 125, "cannot assign"}} {
+		s := j.tryServing("--listen", "none", "--wireguard", bad.addr)
+		if code := s.stop(); code != bad.code || !strings.Contains(s.said(), bad.want) {
+			t.Errorf("--wireguard %q: exit %d, %s", bad.addr, code, s.said())
+		}
+	}
+	f, err := c.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	cmd := j.command("sh", "-c", `LISTEN_PID=$$ LISTEN_FDS=1 exec "$@"`, "sh", traceBin, "serve", "--listen", "none")
+	cmd.ExtraFiles = []*os.File{f}
+	s := &serving{t: t, cmd: cmd}
+	s.prints()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.stop() })
+	for end := time.Now().Add(10 * time.Second); !strings.Contains(s.said(), "wireguard: "+at) && time.Now().Before(end); {
+		time.Sleep(5 * time.Millisecond)
+	}
+	if conf := j.must(j.trace("namespace", "wireguard-config"), 0).stdout; !strings.Contains(conf, "Endpoint = "+at+"\n") {
+		t.Errorf("not at the socket %s: %s", at, conf)
+	}
+	for _, args := range [][]string{{"--peer", "a/b"}, {"--peer", ""}, {"--endpoint", "nowhere"}} {
+		j.must(j.trace(append([]string{"namespace", "wireguard-config"}, args...)...), 2)
+	}
+	if code := s.stop(); code != 0 {
+		t.Errorf("exit %d\n%s", code, s.said())
+	}
 }

@@ -115,6 +115,9 @@ func (o *serveOptions) check() error {
 	if err := checkWeb(o.web); err != nil {
 		return err
 	}
+	if _, _, err := net.SplitHostPort(o.wireguard); err != nil && o.wireguard != "none" {
+		return fmt.Errorf("--wireguard %q: want ADDR:PORT or :PORT", o.wireguard)
+	}
 	for _, l := range [][2]string{{"--listen", o.listen}, {"--proxy", o.proxy}} {
 		if l[1] != "none" {
 			if err := o.exposed(l[0], l[1]); err != nil {

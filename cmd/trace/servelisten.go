@@ -51,7 +51,11 @@ func (s *server) listen(kind, addr string) (net.Listener, error) {
 	} else {
 		var err error
 		if l, err = net.Listen("tcp", addr); err != nil {
-			return nil, taken(err, addr)
+			flag := "--" + kind
+			if kind == "reverse" {
+				flag = "--listen"
+			}
+			return nil, taken(flag, err, addr)
 		}
 	}
 	s.listens(kind, l.Addr().String())
@@ -60,6 +64,7 @@ func (s *server) listen(kind, addr string) (net.Listener, error) {
 
 // An inUseError says that a port is taken, and by whom.
 type inUseError struct {
+	flag   string // that says where to listen
 	err    error
 	holder string // "": nobody knows
 }
@@ -75,15 +80,15 @@ func (e *inUseError) Unwrap() error { return e.err }
 
 // Hint says what to do about it.
 func (e *inUseError) Hint() string {
-	return "trace status tells whether it is a serve of yours; --listen ADDR:PORT takes another, port 0 a free one"
+	return "trace status tells whether it is a serve of yours; " + e.flag + " ADDR:PORT takes another, port 0 a free one"
 }
 
 // taken adds to the error of a listener who has the port.
-func taken(err error, addr string) error {
+func taken(flag string, err error, addr string) error {
 	if !errors.Is(err, syscall.EADDRINUSE) {
 		return err
 	}
-	return &inUseError{err, portHolder(addr)}
+	return &inUseError{flag, err, portHolder(addr)}
 }
 
 // openReverse makes the reverse proxy.
@@ -174,7 +179,7 @@ func (s *server) openWeb() (err error) {
 		l, err = web.Listen(s.o.web)
 	}
 	if err != nil {
-		return taken(fmt.Errorf("--web: %w", err), s.o.web)
+		return taken("--web", fmt.Errorf("--web: %w", err), s.o.web)
 	}
 	s.listens("web", l.Addr().String())
 	s.page = serveWeb(l, &webSource{resend: replayOptions{rules: s.rules.connectTo, upstreamCA: s.o.upstreamCA}}, s.log)

@@ -84,7 +84,7 @@ func (s *server) peerSockets() ([]*net.UDPConn, error) {
 	conns, err := wg.Listen(s.o.wireguard)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, &inUseError{err, datagramHolder(s.o.wireguard)}
+		return nil, &inUseError{"--wireguard", err, datagramHolder(s.o.wireguard)}
 	case err != nil:
 		return nil, fmt.Errorf("--wireguard: %w", err)
 	}
