@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -53,6 +54,7 @@ type session struct {
 	cancel context.CancelFunc
 	child  net.Conn
 	buf    []byte // read from the child and not passed on
+	space  []byte // for buf
 	up     *upstream
 	method string // of the latest request
 	told   bool   // an end of the child's stream was tapped
@@ -211,9 +213,15 @@ func (s *session) ended(side flow.Side, how flow.How) {
 
 // fill reads more from the child. It returns false when there is no more.
 func (s *session) fill() bool {
-	b := make([]byte, readSize)
-	n, err := s.child.Read(b)
-	s.buf = append(s.buf, b[:n]...)
+	if len(s.buf) == 0 {
+		if s.space == nil {
+			s.space = make([]byte, readSize)
+		}
+		s.buf = s.space[:0] // what was there has been passed on
+	}
+	s.buf = slices.Grow(s.buf, 4<<10)
+	n, err := s.child.Read(s.buf[len(s.buf):cap(s.buf)])
+	s.buf = s.buf[:len(s.buf)+n]
 	if n > 0 {
 		return true
 	}
