@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -39,10 +40,19 @@ func (s *session) serveHTTP2(p *Reverse) {
 	}
 	c := &crossing{p: p, s: s, bridges: map[string]*bridge{}}
 	var streams sync.WaitGroup
-	l := newLink(conn, false, func(st *stream) {
+	var carried atomic.Int64
+	l := newLink(conn, false, func(st *stream) bool {
+		if carried.Add(1) > mostCarried {
+			carried.Add(-1)
+			return false
+		}
 		before, routed := c.latest, make(chan struct{})
 		c.latest = routed
-		streams.Go(func() { c.carry(st, before, routed) })
+		streams.Go(func() {
+			defer carried.Add(-1)
+			c.carry(st, before, routed)
+		})
+		return true
 	})
 	l.run()
 	streams.Wait()

@@ -19,7 +19,8 @@ const (
 	frameSize    = 64 << 10
 	tableSize    = 4096 // of HPACK
 	mostStreams  = 250
-	mostOrders   = 10_000 // acknowledgements that wait for a peer that reads nothing
+	mostCarried  = 4 * mostStreams // that are carried, of which a child may have broken off many
+	mostOrders   = 10_000          // acknowledgements that wait for a peer that reads nothing
 )
 
 // A link is one end of a connection of HTTP/2: the server's towards the child, or
@@ -29,7 +30,7 @@ const (
 type link struct {
 	conn   net.Conn
 	client bool
-	opened func(*stream) // takes streams that the other end opens; it does not wait
+	opened func(*stream) bool // takes streams that the other end opens, or does not; it does not wait
 	fr     *http2.Framer
 	ended  chan struct{} // closed when run and clerk have ended
 
@@ -58,7 +59,7 @@ type link struct {
 }
 
 // newLink begins HTTP/2. The preface of a client must have been read.
-func newLink(conn net.Conn, client bool, opened func(*stream)) *link {
+func newLink(conn net.Conn, client bool, opened func(*stream) bool) *link {
 	l := &link{conn: conn, client: client, opened: opened, fr: http2.NewFramer(conn, conn), ended: make(chan struct{}),
 		streams: map[uint32]*stream{}, next: 1, window: 65535, initial: 65535, frame: 16 << 10, most: mostStreams, may: linkWindow}
 	l.room.L, l.work.L = &l.mu, &l.mu
@@ -235,8 +236,15 @@ func (l *link) headersCame(s *stream, f *http2.MetaHeadersFrame) error {
 		if len(l.streams) >= mostStreams {
 			return http2.StreamError{StreamID: f.StreamID, Code: http2.ErrCodeRefusedStream}
 		}
+		if f.Truncated {
+			return http2.StreamError{StreamID: f.StreamID, Code: http2.ErrCodeEnhanceYourCalm}
+		}
 		s = l.add(f.StreamID)
-		defer l.opened(s)
+		s.came(item{fields: f.Fields, end: f.StreamEnded()})
+		if !l.opened(s) {
+			return http2.StreamError{StreamID: f.StreamID, Code: http2.ErrCodeEnhanceYourCalm}
+		}
+		return nil
 	}
 	if f.Truncated {
 		return http2.StreamError{StreamID: f.StreamID, Code: http2.ErrCodeEnhanceYourCalm}

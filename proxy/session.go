@@ -324,7 +324,11 @@ func (s *session) exchange(head []byte) bool {
 		return false
 	}
 	s.up.begin(ordinal, r.method)
-	s.up.write(r.rewritten(head, to))
+	out := r.rewritten(head, to)
+	if !to.proxied && to.scheme == "http" {
+		out = withoutH2C(out)
+	}
+	s.up.write(out)
 	return s.body(&r.body)
 }
 

@@ -1,0 +1,267 @@
+package proxy
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"golang.org/x/net/http2"
+
+	"trace/flow"
+	"trace/mitm"
+	"trace/wire"
+)
+
+// A notary keeps what is recorded of flows.
+type notary struct {
+	mu    sync.Mutex
+	ends  map[string]*flow.Error // by path
+	paths map[int64]string
+}
+
+func (n *notary) record(e flow.Event) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	key := e.Conn<<32 | e.Flow
+	switch e.Kind {
+	case flow.Request:
+		n.paths[key] = e.Head.Path
+	case flow.End:
+		n.ends[n.paths[key]] = e.Error
+	}
+}
+
+// end returns how the exchange of a path ended in the record.
+func (n *notary) end(t *testing.T, path string) *flow.Error {
+	t.Helper()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	e, ok := n.ends[path]
+	if !ok {
+		t.Errorf("%s has no end in the record: %v", path, n.ends)
+	}
+	return e
+}
+
+// lead serves a reverse proxy whose /s leads to a server without TLS, of which each
+// connection is served by f. It returns its address, and what it recorded when stop was
+// called.
+func lead(t *testing.T, f func(net.Conn)) (addr string, n *notary, stop func()) {
+	t.Helper()
+	var serving sync.WaitGroup
+	server, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	serving.Go(func() {
+		for {
+			c, err := server.Accept()
+			if err != nil {
+				return
+			}
+			serving.Go(func() {
+				defer c.Close()
+				f(c)
+			})
+		}
+	})
+	route, err := NewRoute("s", "http://"+server.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	n = &notary{ends: map[string]*flow.Error{}, paths: map[int64]string{}}
+	var ids atomic.Int64
+	p := &Reverse{Routes: Routes{route}, Record: n.record, NextID: func() int64 { return ids.Add(1) },
+		NewTap: func(c *flow.Conn, emit func(flow.Event)) mitm.Tap { return &wire.Decoder{Conn: c, Emit: emit} }}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	serving.Go(func() { p.Serve(ctx, l) })
+	stop = sync.OnceFunc(func() {
+		p.Settle(5 * time.Second)
+		cancel()
+		server.Close()
+		serving.Wait()
+	})
+	t.Cleanup(func() {
+		stop()
+		goleak.VerifyNone(t)
+	})
+	return l.Addr().String(), n, stop
+}
+
+// twoServer is a server of HTTP/2 that speaks nothing else.
+func twoServer(s *http2.Server, h http.HandlerFunc) func(net.Conn) {
+	return func(c net.Conn) { s.ServeConn(c, &http2.ServeConnOpts{Handler: h}) }
+}
+
+// twoClient is a client of HTTP/2 without TLS.
+func twoClient(t *testing.T) *http.Client {
+	var protocols http.Protocols
+	protocols.SetUnencryptedHTTP2(true)
+	tr := &http.Transport{Protocols: &protocols, DisableCompression: true}
+	t.Cleanup(tr.CloseIdleConnections)
+	return &http.Client{Transport: tr}
+}
+
+// TestOneAtATime: a server that takes one stream at a time gets them one after the
+// other, and all are served.
+func TestOneAtATime(t *testing.T) {
+	var now, most atomic.Int64
+	addr, n, stop := lead(t, twoServer(&http2.Server{MaxConcurrentStreams: 1}, func(w http.ResponseWriter, r *http.Request) {
+		most.Store(max(most.Load(), now.Add(1)))
+		defer now.Add(-1)
+		io.Copy(w, r.Body)
+	}))
+	c := twoClient(t)
+	var all sync.WaitGroup
+	for i := range 40 {
+		all.Go(func() {
+			body := bytes.Repeat([]byte{byte(i)}, 1000*i)
+			res, err := c.Post(fmt.Sprintf("http://%s/s/%d", addr, i), "text/plain", bytes.NewReader(body))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer res.Body.Close()
+			if got, err := io.ReadAll(res.Body); err != nil || !bytes.Equal(got, body) || res.ProtoMajor != 2 {
+				t.Errorf("%d: %d bytes, %v", i, len(got), err)
+			}
+		})
+	}
+	all.Wait()
+	c.CloseIdleConnections()
+	stop()
+	for i := range 40 {
+		if e := n.end(t, fmt.Sprintf("/%d", i)); e != nil {
+			t.Errorf("%d: %+v", i, e)
+		}
+	}
+	if most.Load() != 1 {
+		t.Errorf("%d streams at once", most.Load())
+	}
+}
+
+// TestStalledStream: a stream that nobody reads takes no more than its window, and
+// the others of its connection go on.
+func TestStalledStream(t *testing.T) {
+	var sent atomic.Int64
+	addr, _, _ := lead(t, twoServer(&http2.Server{}, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/quick" {
+			io.WriteString(w, "here")
+			return
+		}
+		for b := make([]byte, 64<<10); ; {
+			if _, err := w.Write(b); err != nil {
+				return
+			}
+			w.(http.Flusher).Flush()
+			sent.Add(int64(len(b)))
+		}
+	}))
+	c := twoClient(t)
+	slow, err := c.Get("http://" + addr + "/s/endless")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.CloseIdleConnections()
+	defer slow.Body.Close()
+	for range 50 {
+		res, err := c.Get("http://" + addr + "/s/quick")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, err := io.ReadAll(res.Body); string(b) != "here" || err != nil {
+			t.Fatalf("%q, %v", b, err)
+		}
+		res.Body.Close()
+	}
+	if got := sent.Load(); got > 16<<20 {
+		t.Errorf("the server could send %d bytes that nobody read", got)
+	}
+}
+
+// TestCutAnswer: an answer of HTTP/1.1 that breaks off is a stream that breaks off,
+// and the record says whose fault it was.
+func TestCutAnswer(t *testing.T) {
+	addr, n, stop := lead(t, func(c net.Conn) {
+		r, err := http.ReadRequest(bufio.NewReader(c))
+		if err == nil && r.URL.Path == "/cut" {
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nten bytes.")
+		}
+	})
+	c := twoClient(t)
+	res, err := c.Get("http://" + addr + "/s/cut")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var broken http2.StreamError
+	if b, err := io.ReadAll(res.Body); string(b) != "ten bytes." || !errors.As(err, &broken) {
+		t.Errorf("%q, %v", b, err)
+	}
+	res.Body.Close()
+	gone, err := c.Get("http://" + addr + "/s/gone")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, _ := io.ReadAll(gone.Body); gone.StatusCode != http.StatusBadGateway || !strings.Contains(string(b), "trace: ") {
+		t.Errorf("%s: %q", gone.Status, b)
+	}
+	gone.Body.Close()
+	c.CloseIdleConnections()
+	stop()
+	for _, path := range []string{"/cut", "/gone"} {
+		if e := n.end(t, path); e == nil || e.Where != flow.AtUpstream {
+			t.Errorf("%s: %+v", path, e)
+		}
+	}
+}
+
+// TestOddFrames: what is no HTTP/2 ends its connection, and nothing else.
+func TestOddFrames(t *testing.T) {
+	addr, _, _ := lead(t, twoServer(&http2.Server{}, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "ok") }))
+	settings := "\x00\x00\x00\x04\x00\x00\x00\x00\x00"
+	for _, say := range []string{
+		"garbage that is no frame, whatever one makes of it, and long enough",
+		settings + "\x00\x00\x04\x08\x00\x00\x00\x00\x00\x00\x00\x00\x00",                 // WINDOW_UPDATE by 0
+		settings + "\x00\x00\x03\x01\x05\x00\x00\x00\x01\xff\xff\xff",                     // no HPACK
+		settings + "\x00\x00\x01\x01\x05\x00\x00\x00\x02\x82",                             // an even stream
+		settings + "\x00\x00\x01\x01\x05\x00\x00\x00\x01\x82",                             // no path
+		settings + "\x00\x00\x05\x00\x00\x00\x00\x00\x01hello",                            // DATA of an idle stream
+		settings + "\x00\x00\x04\x03\x00\x00\x00\x00\x01\x00\x00\x00\x08",                 // RST_STREAM of one
+		settings + strings.Repeat("\x00\x00\x08\x06\x00\x00\x00\x00\x0012345678", 50_000), // pings that nobody reads the answers of
+	} {
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.SetDeadline(time.Now().Add(10 * time.Second))
+		io.WriteString(c, string(preface)+say)
+		c.(*net.TCPConn).CloseWrite()
+		if _, err := io.Copy(io.Discard, c); errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%.40q: %v", say, err)
+		}
+		c.Close()
+	}
+	res, err := twoClient(t).Get("http://" + addr + "/s/x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if b, err := io.ReadAll(res.Body); string(b) != "ok" || err != nil {
+		t.Errorf("%q, %v", b, err)
+	}
+}
