@@ -231,6 +231,7 @@ func (s *server) do(ctx context.Context, bases *baseURLs) (err error) {
 	s.serving.Wait()
 	s.runs.close()
 	s.clients.close()
+	s.closeWeb()
 	return err
 }
 
