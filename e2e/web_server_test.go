@@ -199,8 +199,8 @@ func (s *stage) files(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, `{"error":"no such file"}`, http.StatusNotFound)
 	case "/broken":
 		http.Error(w, "the database is away", http.StatusServiceUnavailable)
-	case "/last":
-		s.wait(r, "last")
+	case "/hold", "/last":
+		s.wait(r, r.URL.Path[1:])
 		fmt.Fprint(w, "bye")
 	default:
 		w.Header().Set("Content-Type", "application/json")

@@ -20,7 +20,7 @@ const pageScript = "../web/test/page.mjs"
 // comparing, sending again, exports, keys, and what hostile servers say.
 // TRACE_WEB_SHOTS names the folder of the screenshots.
 func TestWebPage(t *testing.T) {
-	need(t, "python3", "node", "chromium")
+	need(t, "/usr/bin/python3", "node", "chromium")
 	playwright, err := filepath.Abs("../bin/playwright/node_modules/playwright-core/index.mjs")
 	if err != nil {
 		t.Fatal(err)
@@ -47,7 +47,7 @@ func TestWebPage(t *testing.T) {
 	t.Logf("%s", out)
 	if err != nil {
 		t.Errorf("the page: %v", err)
-		for _, g := range []string{"live", "end", "last"} {
+		for _, g := range []string{"live", "end", "hold", "last"} {
 			if r, err := http.Post(control.URL+"/"+g, "", nil); err == nil {
 				r.Body.Close()
 			}
@@ -76,7 +76,10 @@ func startAgent(t *testing.T, s *stage) (*job, *webRun) {
 	}
 	ca := newAuthority(t, "web")
 	secure := func(h http.HandlerFunc, a *authority, name string) string {
-		return serve(t, &tls.Config{Certificates: []tls.Certificate{a.leaf(t, []string{name}, nil)}}, h).port
+		o := &origin{handler: h}
+		o.raw = o.modern // for the WebSocket
+		o.start(t, &tls.Config{Certificates: []tls.Certificate{a.leaf(t, []string{name}, nil)}})
+		return o.port
 	}
 	j := newJob(t, both()[0])
 	args := []string{traceBin, "run", "--inspect", "--web", "--session", "mend the clock", "--upstream-ca", j.file("ca.pem", ca.pem()),
@@ -84,7 +87,7 @@ func startAgent(t *testing.T, s *stage) (*job, *webRun) {
 		"--connect-to", filesHost + ":443:127.0.0.1:" + secure(s.files, ca, filesHost),
 		"--connect-to", strangeHost + ":443:127.0.0.1:" + secure(strange, ca, strangeHost),
 		"--connect-to", internalHost + ":443:127.0.0.1:" + secure(s.files, nil, internalHost),
-		"--", "python3", j.file("agent.py", string(script)), modelHost, filesHost, strangeHost, internalHost}
+		"--", "/usr/bin/python3", j.file("agent.py", string(script)), modelHost, filesHost, strangeHost, internalHost}
 	c := j.command(args...)
 	errs, err := c.StderrPipe()
 	if err != nil {

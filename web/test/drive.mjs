@@ -43,7 +43,7 @@ export async function launch() {
 export async function open(url, options = {}) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, acceptDownloads: true, colorScheme: "light", reducedMotion: "reduce", permissions: ["clipboard-read", "clipboard-write"], ...options });
   page = await context.newPage();
-  page.setDefaultTimeout(15_000);
+  page.setDefaultTimeout(Number(process.env.TRACE_PATIENCE ?? 15) * 1000);
   page.on("pageerror", (e) => trouble.push("error: " + (e.stack ?? e)));
   page.on("console", (m) => (m.type() === "error" || m.type() === "warning") && trouble.push(`console: ${m.text()} ${m.location().url}`));
   page.on("dialog", (d) => (trouble.push("dialog: " + d.message()), d.dismiss()));

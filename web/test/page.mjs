@@ -264,6 +264,21 @@ await step("comparing", async () => {
   await filter("");
 });
 
+await step("the messages of a WebSocket, live", async () => {
+  await filter("kind:websocket");
+  await rows().first().click();
+  await tabTo("Messages");
+  await until("what was said", () => document.querySelectorAll(".event-row").length === 4);
+  want("an open one", await rows().first().getAttribute("class"), /open/);
+  await release("hold");
+  await until("what is said now", () => [...document.querySelectorAll(".event-row")].some((r) => r.textContent.includes("third")));
+  await until("its close", () => document.querySelector(".types")?.textContent.includes("close"));
+  await page.locator(".event-row").first().click();
+  await until("opened", () => [...document.querySelectorAll(".event-line")].some((l) => l.textContent.includes('"type": "hello"')));
+  await key("Escape");
+  await filter("");
+});
+
 await step("exports", async () => {
   const choose = async (name) => {
     await page.getByRole("button", { name: "Export" }).click();

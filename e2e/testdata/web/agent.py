@@ -2,11 +2,14 @@
 
 What the model says is the server's; this is only the loop that every agent has.
 """
+import asyncio
 import json
 import ssl
 import sys
 import urllib.error
 import urllib.request
+
+import websockets
 
 MODELS, FILES, STRANGE, INTERNAL = (f"https://{host}" for host in sys.argv[1:5])
 
@@ -105,6 +108,16 @@ def strange():
         fetch(STRANGE + path, headers={"X-Note": "<img src=x onerror=document.title=1>"})
 
 
+async def chat():
+    async with websockets.connect(FILES.replace("https", "wss") + "/ws") as ws:
+        for text in ('{"type":"hello","n":1}', "second"):
+            await ws.send(text)
+            await ws.recv()
+        fetch(FILES + "/hold")  # is answered when the page shows what was said
+        await ws.send("third")
+        await ws.recv()
+
+
 def main():
     fetch(FILES + "/packages/clock?version=1.4.2")
     fetch(FILES + "/logo.png")
@@ -113,6 +126,7 @@ def main():
     untrusted()
     said = agent("main", "The test of the clock fails since yesterday. Find out why and mend it.", [strange, lambda: fetch(FILES + "/broken")])
     print(said)
+    asyncio.run(chat())
     fetch(FILES + "/last")  # is answered when the page has been looked at
 
 

@@ -17,7 +17,7 @@ import { Compare } from "./compare/compare";
 import { Empty, note } from "./base/ui";
 
 function App() {
-  if (locked.value) return <Locked />;
+  if (locked.value && !flows.rows.length) return <Locked />;
   const v = view.value;
   const listed = v === "flows" || v === "events";
   return (

@@ -32,7 +32,7 @@ export interface Head {
   method?: string; scheme?: string; host?: string; port?: number; path?: string; http_version?: string; headers?: Field[]; trailers?: Field[];
   status?: number; reason?: string; body_size?: number; body_sha256?: string | null; content_type?: string; streaming?: boolean; events?: number;
   authority?: string; stream_id?: number; protocol?: string; framing?: string; body?: unknown; truncated?: boolean | number; size?: number;
-  grpc_status?: number; grpc_message?: string;
+  grpc_status?: number; grpc_message?: string; informational?: Head[];
 }
 
 export interface Leg { [k: string]: unknown; verdict?: string; chain?: Certificate[] }
@@ -51,7 +51,7 @@ export interface Flow {
   id: string; session?: string; source?: string; kind: string; state: string; started: string; duration_ms?: number | null;
   process?: { pid?: number; argv?: string[]; exe?: string; parents?: number[] } | null; conn?: Conn | null; request?: Head | null; response?: Head | null;
   forwarded?: Head | null; timings?: Timings | null; llm?: LLM | null; redacted?: number; error?: Problem | null; marks?: Problem[];
-  bytes?: { sent?: number; received?: number }; message_count?: unknown; messages?: unknown[]; events?: FlowEvent[]; why?: { text?: string; mend?: string } | null; replay_of?: string;
+  dns?: { name?: string; type?: string; rcode?: string; answers?: string[] } | null; bytes?: { sent?: number; received?: number }; message_count?: unknown; messages?: unknown[]; events?: FlowEvent[]; why?: { text?: string; mend?: string } | null; replay_of?: string;
 }
 
 export interface LLM {

@@ -63,7 +63,7 @@ function tabsOf(f: Flow): TabItem[] {
   if (f.request || f.response) t.push({ id: "headers", name: "Headers" });
   if (f.request) t.push({ id: "request", name: "Request" });
   if (f.response) t.push({ id: "response", name: "Response" });
-  if ((f.response?.events ?? 0) > 0 || f.response?.streaming) t.push({ id: "events", name: "Events", badge: short(f.response?.events ?? 0) });
+  if ((f.response?.events ?? 0) > 0 || (f.response?.streaming && f.kind !== "websocket")) t.push({ id: "events", name: "Events", badge: short(f.response?.events ?? 0) });
   if (f.kind === "websocket" || f.kind === "udp" || f.kind === "dns" || (f.kind === "tcp" && f.messages?.length)) t.push({ id: "messages", name: "Messages", badge: f.messages ? short(f.messages.length) : "" });
   if (f.conn?.child_tls || f.conn?.upstream_tls) t.push({ id: "tls", name: "TLS" });
   if (f.request || f.response) t.push({ id: "raw", name: "Raw" });

@@ -41,6 +41,8 @@ export function Overview(p: { f: Flow }) {
         ["Duration", duration(f.duration_ms)],
         ["Request body", r ? size(r.body_size, r.content_type) : ""],
         ["Response body", a ? size(a.body_size, a.content_type) : ""],
+        ["Query", f.dns ? <Line s={`${f.dns.type ?? ""} ${f.dns.name ?? ""}`} /> : ""],
+        ["Answer", f.dns ? <Line s={[f.dns.rcode, ...(f.dns.answers ?? [])].filter(Boolean).join(", ")} max={600} /> : ""],
         ["Events", a?.events ? count(a.events) + (a.framing ? ` (${a.framing})` : "") : ""],
         ["Bytes", f.bytes ? `${bytes(f.bytes.sent ?? 0)} sent, ${bytes(f.bytes.received ?? 0)} received` : ""],
         ["gRPC status", a?.grpc_status !== undefined ? <><span>{a.grpc_status}</span> <Line s={a.grpc_message} /></> : ""],

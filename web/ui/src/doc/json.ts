@@ -19,7 +19,7 @@ export interface Value {
 
 export interface Members { values: Value[]; /** Where to go on, -1 at the end. */ next: number; nextIndex: number; bad?: string }
 
-const maxText = 400;
+const maxText = 400, maxGlimpsed = 64 << 10, glimpsed = 4;
 const quote = 0x22, backslash = 0x5c, comma = 0x2c, colon = 0x3a;
 const decoder = new TextDecoder();
 
@@ -122,6 +122,7 @@ export function members(b: Uint8Array, start: number, from: number, index: numbe
     if (v.kind === "bad") return broken("no value");
     v.key = key;
     v.index = index++;
+    if (v.count > 0 && v.end - v.start < maxGlimpsed) v.text = glimpse(b, v);
     out.push(v);
     i = space(b, v.end);
     if (b[i] === close) return { values: out, next: -1, nextIndex: index };
@@ -129,6 +130,32 @@ export function members(b: Uint8Array, start: number, from: number, index: numbe
     i = space(b, i + 1);
   }
   return { values: out, next: i, nextIndex: index };
+}
+
+/** The first members of a closed container, in a few words. */
+function glimpse(b: Uint8Array, box: Value): string {
+  const object = box.kind === "object";
+  const parts: string[] = [];
+  let i = space(b, box.start + 1);
+  for (let n = 0; n < glimpsed && i < box.end - 1; n++) {
+    let name = "";
+    if (object) {
+      const end = skipString(b, i);
+      if (b[i] !== quote || end < 0) return "";
+      name = stringAt(b, i, end, 40).text + ": ";
+      i = space(b, end);
+      if (b[i] !== colon) return "";
+      i = space(b, i + 1);
+    }
+    const v = valueAt(b, i);
+    if (v.kind === "bad") return "";
+    const text = v.kind === "object" ? "{…}" : v.kind === "array" ? "[…]" : v.kind === "string" ? JSON.stringify(v.text.slice(0, 30)) + (v.cut || v.text.length > 30 ? "…" : "") : v.text.slice(0, 30);
+    parts.push(name + text);
+    i = space(b, v.end);
+    if (b[i] !== comma) break;
+    i = space(b, i + 1);
+  }
+  return parts.join(", ") + (box.count > parts.length ? ", …" : "");
 }
 
 /** Whether the bytes are one JSON container, several on lines of their own, or neither. */

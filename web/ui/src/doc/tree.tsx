@@ -201,7 +201,7 @@ function Shown(p: { n: Node }) {
     case "object": case "array": {
       const [a, z] = v.kind === "object" ? ["{", "}"] : ["[", "]"];
       if (p.n.open && v.count) return <span class="j-mark">{a}</span>;
-      return <><span class="j-mark">{a}{v.count ? "…" : ""}{z}</span>{v.count > 0 && <span class="j-note"> {count(v.count)} {v.kind === "object" ? (v.count === 1 ? "member" : "members") : v.count === 1 ? "element" : "elements"}, {bytes(v.end - v.start)}</span>}</>;
+      return <><span class="j-mark">{a}{v.text ? <Line s={v.text} max={160} /> : v.count ? "…" : ""}{z}</span>{v.count > 0 && <span class="j-note"> {count(v.count)} {v.kind === "object" ? (v.count === 1 ? "member" : "members") : v.count === 1 ? "element" : "elements"}, {bytes(v.end - v.start)}</span>}</>;
     }
     case "string":
       return <><span class="j-string">"<Line s={p.n.full ?? v.text} max={p.n.full ? 200_000 : 400} />{v.cut && !p.n.full ? "…" : '"'}</span>{v.cut && <span class="j-note"> {bytes(v.end - v.start - 2)}</span>}</>;

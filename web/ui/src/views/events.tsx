@@ -1,6 +1,6 @@
 // The event timeline: what happened in all flows, in the order in which it
 // happened: requests, answers, events, messages, ends.
-import { useEffect, useMemo, useReducer, useRef } from "preact/hooks";
+import { useEffect, useMemo, useReducer, useRef, useState } from "preact/hooks";
 import type { FlowEvent, Outline } from "../model";
 import { flowPath, get, session } from "../api/client";
 import { flows, following, onEvent, paused, run, show } from "../state/app";
@@ -11,6 +11,9 @@ import { clock, count, duration, statusClass } from "../base/format";
 
 /** Of flows with a stream so many are read at once, for each is a request. */
 const atOnce = 40;
+
+/** The flows whose events are listed, and how often the list is made anew. */
+const most = 20_000, quiet = 400;
 
 interface Known { items: Item[]; after: number; done: boolean }
 
@@ -34,7 +37,7 @@ export function EventTimeline() {
   const known = useRef({ session: "", flows: new Map<string, Known>() });
   if (known.current.session !== session.value) known.current = { session: session.value, flows: new Map() };
   const have = known.current.flows;
-  const rows = flows.seen.map((i) => flows.rows[i]!);
+  const rows = flows.seen.slice(-most).map((i) => flows.rows[i]!);
   const streams = rows.filter((r) => ((r.events ?? 0) > 0 || r.kind === "websocket") && !have.get(r.id)?.done);
 
   const read = async (list: Outline[]) => {
@@ -83,7 +86,7 @@ export function EventTimeline() {
     };
   }, [session.value]);
 
-  const version = flows.version.value + ":" + n;
+  const version = useSlowly(flows.version.value + ":" + n, rows.length > 2000 ? quiet : 0);
   const items = useMemo(() => {
     const out: Item[] = [];
     for (const r of rows) {
@@ -99,6 +102,21 @@ export function EventTimeline() {
       more={streams.length ? { name: `Read the events of ${count(Math.min(streams.length, atOnce))} more`, on: () => void read(streams.slice(-atOnce)) } : undefined}
       empty={<Empty title="No event" />} />
   );
+}
+
+/** A value that changes at most so often. */
+function useSlowly<T>(value: T, ms: number): T {
+  const [shown, show] = useState(value);
+  const last = useRef(0);
+  useEffect(() => {
+    if (shown === value) return;
+    const t = setTimeout(() => {
+      last.current = performance.now();
+      show(value);
+    }, Math.max(0, last.current + ms - performance.now()));
+    return () => clearTimeout(t);
+  }, [value]);
+  return ms ? shown : value;
 }
 
 // The items of a row stay the same objects while the row does, so that what was

@@ -2,7 +2,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { ComponentChildren } from "preact";
 import { choose, conversation, flows, following, help, heldCount, link, pause, paused, run, selected, view, type View } from "../state/app";
-import { download, session } from "../api/client";
+import { download, locked, session } from "../api/client";
 import { Button, say, Tabs } from "../base/ui";
 import { clock, count, day } from "../base/format";
 import { Line, title } from "../base/text";
@@ -92,6 +92,8 @@ function ExportItems(p: { close: () => void }) {
       {item("All flows as JSON lines", "jsonl", {}, "trace.jsonl")}
       {shownIds() && item(`The ${count(flows.seen.length)} shown as HAR`, "har", { flows: shownIds() }, "trace.har")}
       {ids && item(`Flow ${ids} as HAR`, "har", { flows: ids }, `flow-${ids}.har`)}
+      {ids && item(`Flow ${ids} as Python`, "python", { flows: ids }, `flow-${ids}.py`)}
+      {ids && item(`Flow ${ids} as JavaScript`, "node", { flows: ids }, `flow-${ids}.mjs`)}
       {thread && item("This conversation as HTML", "html", { thread }, "conversation.html")}
       <div class="menu-note">Secrets are left out as in the record.</div>
     </>
@@ -137,6 +139,7 @@ export function Banner() {
   const l = link.value;
   const show = <code>trace web{session.value || run.value ? " " + (session.value || run.value?.id) : ""}</code>;
   if (l.state === "gone") return <div class="banner calm" role="status"><b>The run has ended</b>, and with it the server of this page. What was read stays here; {show} shows all of the record.</div>;
+  if (locked.value) return <div class="banner" role="alert"><b>Another trace answers at this address</b>, and it does not know the token of this page. What was read stays here; {show} shows the record.</div>;
   if (l.state !== "lost") return null;
   return (
     <div class="banner" role="alert">
