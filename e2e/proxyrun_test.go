@@ -21,7 +21,7 @@ func TestProxyChain(t *testing.T) {
 	own := "http://me:pass-of-the-host@127.0.0.1:" + connectProxy(t, o)
 	for _, w := range both() {
 		j := newJob(t, w)
-		j.env = []string{"HTTPS_PROXY=" + own, "https_proxy=" + own, "NO_PROXY=*", "no_proxy=.corp.example", "npm_config_proxy=" + own}
+		j.env = []string{"HTTPS_PROXY=" + own, "https_proxy=" + own, "NO_PROXY=*", "no_proxy=.corp.example", "npm_config_proxy=" + own, "YARN_HTTP_PROXY=" + own}
 		before := len(o.entries())
 		r := j.must(j.behind([]string{"--upstream-ca", j.file("root.pem", ca.pem()), "--connect-to", "plain.example:80:" + host + ":443"},
 			"sh", "-c", "env; echo; curl -sS https://"+host+"/echo -d question; curl -sS http://none.invalid/ ; curl -sSx http://trace:wrong-one@${HTTPS_PROXY#*@} https://"+host), 56)
@@ -31,7 +31,7 @@ func TestProxyChain(t *testing.T) {
 		}
 		settings := strings.Split(env, "\n")
 		var at string
-		for _, name := range []string{"HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "npm_config_proxy"} {
+		for _, name := range []string{"HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "npm_config_proxy", "npm_config_https_proxy", "YARN_HTTP_PROXY"} {
 			i := slices.IndexFunc(settings, func(s string) bool { return strings.HasPrefix(s, name+"=http://trace:") })
 			if i < 0 {
 				t.Errorf("%s does not name trace's proxy: %s", name, env)

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"trace/flow"
 	"trace/mitm"
 )
 
@@ -206,6 +207,15 @@ func TestPlainUpgrade(t *testing.T) {
 	c.Close()
 	if got, want := strings.Join(h.rows(), "|"), "GET http://"+s.addr+"/chat"; !strings.HasPrefix(got, want) {
 		t.Errorf("recorded %s, want %s", got, want)
+	}
+	var messages []string
+	for _, e := range h.events {
+		if e.Kind == flow.Message && e.Opcode == 1 {
+			messages = append(messages, e.Side.Dir()+" "+string(e.Data))
+		}
+	}
+	if got := strings.Join(messages, ", "); got != "sent ok, received ok" {
+		t.Errorf("messages: %s", got)
 	}
 }
 

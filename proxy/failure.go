@@ -78,6 +78,16 @@ func isTimeout(err error) bool {
 	return errors.Is(err, syscall.ETIMEDOUT) || errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded)
 }
 
+// plainly returns what is to be said of err: of a name that nobody knows not what
+// a connect would have failed with.
+func plainly(err error) error {
+	var dns *net.DNSError
+	if errors.As(err, &dns) {
+		return dns
+	}
+	return err
+}
+
 // proxyStatus is a field that tells programs the same (RFC 9209).
 func proxyStatus(err error) string {
 	var dns *net.DNSError

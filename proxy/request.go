@@ -65,7 +65,7 @@ func (c *client) http() (then func() bool) {
 	}
 	c.take(n)
 	t := &tunnel{to: to, granted: []byte("HTTP/1.1 200 Connection established\r\n\r\n"), refused: func(err error) []byte {
-		return localAnswer(statusFor(err), fmt.Sprintf("connect to %s: %v", to, err), proxyStatus(err))
+		return localAnswer(statusFor(err), fmt.Sprintf("connect to %s: %v", to, plainly(err)), proxyStatus(err))
 	}}
 	return func() bool { return c.tunnel(t) }
 }

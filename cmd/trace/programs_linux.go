@@ -10,6 +10,9 @@ import (
 	"trace/process"
 )
 
+// closeMemory keeps other programs of the user, and core dumps, from the keys in our memory.
+func closeMemory() { unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0) }
+
 // programs finds the programs of this machine behind connections to us.
 type programs struct {
 	diag   *os.File

@@ -43,6 +43,7 @@ func (o *runOptions) runProxy() error {
 	if err != nil {
 		return usageError{err}
 	}
+	closeMemory()
 	t := &proxyTrust{}
 	defer t.remove()
 	return common.runBeside(func(l *lane, addr string) (besides, error) {
@@ -137,6 +138,9 @@ func (t *proxyTrust) environ(env []string, at string) []string {
 	}
 	except := withoutAll(mergeNoProxy(env))
 	set["NO_PROXY"], set["no_proxy"] = except, except
+	// What npm's own settings say goes before the variables above, but not before these.
+	set["npm_config_proxy"], set["npm_config_https_proxy"], set["npm_config_noproxy"] = at, at, except
+	set["npm_config_cafile"] = t.plan.Bundle
 	return withVariables(t.plan.Env, set)
 }
 
