@@ -35,11 +35,11 @@ func newWireguardNet(t *testing.T, w world) *wireguardNet {
 	n := &wireguardNet{internet: newInternet(t), j: newJob(t, w)}
 	n.ip("-n NAMEp addr add " + siteAddr + "/32 dev veth0")
 	ca := newAuthority(t, "public")
-	n.entries = n.serve(ca.leaf(t, []string{"known.corp.example", publicAddr6}, nil))
+	n.entries = n.serve(ca.leaf(t, []string{"known.corp.example", "lent.example", publicAddr6}, nil))
 	n.resolver()
 	resolv := n.j.file("resolv.conf", "nameserver 127.0.0.1\n")
 	n.j.within = []string{"ip", "netns", "exec", n.name + "l", "sh", "-c", `mount --bind "$1" /etc/resolv.conf; shift; exec "$@"`, "sh", resolv}
-	n.s = n.j.serving("--listen", "none", "--wireguard", ":0", "--keep-secrets", "--upstream-ca", n.j.file("public.pem", ca.pem()))
+	n.s = n.j.serving("--listen", "none", "--wireguard", ":0", "--keep-secrets", "--connect-to", "lent.example:443:"+siteAddr+":443", "--upstream-ca", n.j.file("public.pem", ca.pem()))
 	n.ca = n.j.file("serve.pem", n.j.must(n.j.trace("ca", "export"), 0).stdout)
 	return n
 }
@@ -233,4 +233,12 @@ func (n *wireguardNet) peers() map[string]peerStatus {
 		m[p.Name] = p
 	}
 	return m
+}
+
+// narrow gives the network between a container and the laptop an MTU.
+func (p *wireguardPeer) narrow(mtu int) {
+	p.t.Helper()
+	i := strings.TrimPrefix(p.ns, p.wireguardNet.name+"c")
+	p.ip(fmt.Sprintf("-n NAMEl link set vc%s mtu %d", i, mtu))
+	p.ip(fmt.Sprintf("-n %s link set veth0 mtu %d", p.ns, mtu))
 }
