@@ -344,6 +344,13 @@ func refusalHint(k wg.RefusalKind) string {
 	return ""
 }
 
+// endDatagrams ends what has no end of its own, so that nobody waits for it.
+func (r *peerRoad) endDatagrams() {
+	for _, l := range r.all() {
+		l.relay.Close()
+	}
+}
+
 // close ends all connections, waits for everything, and closes the sockets.
 func (r *peerRoad) close() {
 	r.cancel()

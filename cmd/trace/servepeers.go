@@ -67,6 +67,8 @@ func (s *server) openPeers(accept, ctx context.Context) error {
 		at = append(at, a.String())
 	}
 	s.serving.Go(func() {
+		<-accept.Done()
+		r.endDatagrams()
 		<-ctx.Done()
 		r.close()
 	})
