@@ -232,9 +232,41 @@ func TestStream(t *testing.T) {
 	}
 }
 
+// TestStalledReader: a page that does not read for a while gets all rows all the
+// same, and hears that events were left out.
+func TestStalledReader(t *testing.T) {
+	m := &memory{live: make(chan Change), began: make(chan struct{})}
+	_, base := start(t, m, Views{}, func(s *Server) { s.room = 64 << 10 })
+	r := follow(t, base, "?after=0")
+	<-m.began
+	const flows = 4000
+	host := strings.Repeat("x", 5000) // more than what connections hold
+	for i := range int64(flows) {
+		x := exchange(i+1, host, "/")
+		m.live <- Change{Step: Done, Flow: x, Rev: m.put(x).Rev}
+	}
+	r.r.Buffer(nil, 1<<20)
+	seen := map[string]bool{}
+	resync := false
+	for event := ""; len(seen) < flows && r.r.Scan(); {
+		line := r.r.Text()
+		if v, ok := strings.CutPrefix(line, "event: "); ok {
+			event = v
+		}
+		resync = resync || event == "resync"
+		if v, ok := strings.CutPrefix(line, `data: {"id":"`); ok && event == "flow" {
+			id, _, _ := strings.Cut(v, `"`)
+			seen[id] = true
+		}
+	}
+	if len(seen) != flows || !resync {
+		t.Errorf("%d of %d flows, resync %v", len(seen), flows, resync)
+	}
+}
+
 // TestSlowReader: who falls behind is made good from the record, and is told.
 func TestSlowReader(t *testing.T) {
-	sub := newSubscriber()
+	sub := newSubscriber(maxQueued)
 	text := make([]byte, maxQueued/4)
 	for i := range 3 {
 		sub.put(block{text, int64(i)})

@@ -2,6 +2,7 @@ package web
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"net/http"
 	"sync"
@@ -24,6 +25,7 @@ type block struct {
 // A subscriber is a page that looks at a session live.
 type subscriber struct {
 	wake chan struct{}
+	room int // bytes that may wait
 
 	mu     sync.Mutex
 	queue  []block
@@ -33,14 +35,14 @@ type subscriber struct {
 	done   chan struct{} // closed: all was written, or nobody reads
 }
 
-func newSubscriber() *subscriber {
-	return &subscriber{wake: make(chan struct{}, 1), done: make(chan struct{})}
+func newSubscriber(room int) *subscriber {
+	return &subscriber{room: room, wake: make(chan struct{}, 1), done: make(chan struct{})}
 }
 
 // put queues a block. It never waits.
 func (sub *subscriber) put(b block) {
 	sub.mu.Lock()
-	if sub.queued+len(b.text) > maxQueued {
+	if sub.queued+len(b.text) > sub.room {
 		sub.queue, sub.queued, sub.lost = nil, 0, true
 	}
 	if !sub.lost {
@@ -89,7 +91,7 @@ func (q *request) stream() error {
 	if v := q.Request.Header.Get("Last-Event-ID"); v != "" && q.query("after") == "" {
 		fmt.Sscan(v, &after)
 	}
-	sub := newSubscriber()
+	sub := newSubscriber(cmp.Or(q.s.room, maxQueued))
 	defer close(sub.done)
 	h, err := q.s.join(q.o, sub)
 	if err != nil {

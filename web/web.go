@@ -157,6 +157,7 @@ type Server struct {
 	Log     func(format string, args ...any) // nil: nobody wants it
 
 	hosts   []string // that the Host of a request may be
+	room    int      // bytes that may wait for one page; 0: maxQueued
 	records records
 	once    sync.Once
 	srv     *http.Server

@@ -41,6 +41,8 @@ func (m *memory) Open(id string) (Record, error) {
 }
 
 func (m *memory) Session() (flow.Session, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	return flow.Session{ID: testID, Name: "test", State: "running", Flows: int64(len(m.flows))}, nil
 }
 
@@ -80,6 +82,9 @@ func (m *memory) put(x *flow.Exchange) Revised {
 		rev = m.flows[n-1].Rev + 1
 	}
 	for i := range m.flows {
+		if x.ID > rev {
+			break // a new one
+		}
 		if m.flows[i].ID == x.ID {
 			m.flows = append(m.flows[:i], m.flows[i+1:]...)
 			break
@@ -150,13 +155,16 @@ func exchange(id int64, host, path string) *flow.Exchange {
 }
 
 // start serves m until the test is over.
-func start(t *testing.T, m *memory, v Views) (s *Server, base string) {
+func start(t *testing.T, m *memory, v Views, change ...func(*Server)) (s *Server, base string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	s = &Server{Source: m, Views: v, Token: testToken, Version: "test", Log: t.Logf}
+	for _, f := range change {
+		f(s)
+	}
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(l) }()
 	t.Cleanup(func() {
