@@ -126,6 +126,7 @@ func (c *crossing) carry(st *stream, before, routed chan struct{}) {
 	}
 	var no *refusal
 	if q.to, no = c.p.find(c.s, &request{method: q.method, target: q.path}); no != nil {
+		found()
 		c.answer(q, no.status, no.err, no.text())
 		return
 	}
@@ -137,6 +138,7 @@ func (c *crossing) carry(st *stream, before, routed chan struct{}) {
 	found()
 	defer q.begin()
 	if err := c.cross(q, b); err != nil && q.problem() == nil {
+		q.begin()
 		e := upstreamError(q.to, err)
 		c.answer(q, statusFor(err), e, e.Message)
 	}

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"io"
@@ -60,7 +61,7 @@ type link struct {
 
 // newLink begins HTTP/2. The preface of a client must have been read.
 func newLink(conn net.Conn, client bool, opened func(*stream) bool) *link {
-	l := &link{conn: conn, client: client, opened: opened, fr: http2.NewFramer(conn, conn), ended: make(chan struct{}),
+	l := &link{conn: conn, client: client, opened: opened, fr: http2.NewFramer(conn, bufio.NewReaderSize(conn, frameSize)), ended: make(chan struct{}),
 		streams: map[uint32]*stream{}, next: 1, window: 65535, initial: 65535, frame: 16 << 10, most: mostStreams, may: linkWindow}
 	l.room.L, l.work.L = &l.mu, &l.mu
 	l.henc = hpack.NewEncoder(&l.hbuf)
