@@ -48,7 +48,7 @@ var filterFlags = []string{"host", "method", "status", "kind", "llm", "from", "t
 var unfilteredCommands = []string{"flows clear", "flows show", "flows replay", "flows save"}
 
 // unconfigured commands work whatever the configuration file says.
-var unconfigured = []string{"version", "completion", "help", "config", "ca", cobra.ShellCompRequestCmd, cobra.ShellCompNoDescRequestCmd}
+var unconfigured = []string{"version", "completion", "help", "config", "ca", "man", cobra.ShellCompRequestCmd, cobra.ShellCompNoDescRequestCmd}
 
 // loadConfig reads the configuration file for the commands below root. Its
 // errors are usageErrors.

@@ -13,14 +13,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime/debug"
 	"strings"
 
 	"github.com/spf13/cobra"
 )
-
-// version is set by the linker (see Makefile).
-var version = ""
 
 func main() {
 	startRole()
@@ -37,7 +33,7 @@ func newRootCommand() *cobra.Command {
 		Args:          rootArgs,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.SetVersionTemplate("trace {{.Version}}\n")
+	root.SetVersionTemplate(thisBuild().text())
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w (see '%s --help')", err, cmd.CommandPath())}
 	})
@@ -57,14 +53,10 @@ func newRootCommand() *cobra.Command {
 		newWGCommand(),
 		newCACommand(),
 		newVersionCommand(),
+		newManCommand(),
 	)
 	configured(root)
 	return root
-}
-
-func newVersionCommand() *cobra.Command {
-	return &cobra.Command{Use: "version", Short: "Print the version", Args: cobra.NoArgs,
-		Run: func(cmd *cobra.Command, _ []string) { fmt.Fprintf(cmd.OutOrStdout(), "trace %s\n", programVersion()) }}
 }
 
 // rootArgs turns an unknown command into a usage error.
@@ -73,17 +65,6 @@ func rootArgs(cmd *cobra.Command, args []string) error {
 		return usageError{fmt.Errorf("unknown command %q (see 'trace --help')", args[0])}
 	}
 	return nil
-}
-
-// programVersion is what the linker set, or what the module proxy knows.
-func programVersion() string {
-	if version != "" {
-		return version
-	}
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		return info.Main.Version
-	}
-	return "unknown"
 }
 
 // speak prints err for people and returns the exit code that stands for it.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -30,8 +31,9 @@ func examineMachine(ctx context.Context, link, device string) *doctor.Report {
 }
 
 func newProfileCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "apparmor-profile",
+	var binary string
+	cmd := &cobra.Command{
+		Use:   "apparmor-profile [--binary PATH]",
 		Short: "Print an AppArmor profile that lets this binary make user namespaces",
 		Long: `Print an AppArmor profile that lets this binary, and no other program, make
 user namespaces where the system keeps them from programs without a profile
@@ -41,17 +43,32 @@ user namespaces where the system keeps them from programs without a profile
   sudo apparmor_parser -r /etc/apparmor.d/trace`,
 		Args: checked(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			self, err := os.Executable()
-			if err == nil {
-				self, err = filepath.EvalSymlinks(self)
-			}
+			path, err := profiled(binary)
 			if err != nil {
 				return err
 			}
-			_, err = io.WriteString(cmd.OutOrStdout(), apparmorProfile(self))
+			_, err = io.WriteString(cmd.OutOrStdout(), apparmorProfile(path))
 			return err
 		},
 	}
+	cmd.Flags().StringVar(&binary, "binary", "", "write the profile for the program at `PATH` (default: this binary)")
+	return cmd
+}
+
+// profiled returns the path that a profile is for. A program that is named need
+// not be there yet: packages carry the profile of what they will install.
+func profiled(binary string) (string, error) {
+	if binary == "" {
+		self, err := os.Executable()
+		if err != nil {
+			return "", err
+		}
+		return filepath.EvalSymlinks(self)
+	}
+	if !filepath.IsAbs(binary) || strings.ContainsFunc(binary, unicode.IsControl) {
+		return "", usageError{fmt.Errorf("--binary %q: want an absolute path", binary)}
+	}
+	return filepath.Clean(binary), nil
 }
 
 // apparmorProfile returns a profile in which the program at path may do what

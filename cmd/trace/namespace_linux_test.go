@@ -22,3 +22,17 @@ func TestAppArmorPath(t *testing.T) {
 		}
 	}
 }
+
+// TestProfiled: a profile is for this program, or for the one that is named by a
+// path that can be one.
+func TestProfiled(t *testing.T) {
+	for binary, want := range map[string]string{"/usr/bin/trace": "/usr/bin/trace", "/usr//bin/../bin/trace": "/usr/bin/trace",
+		"bin/trace": "", "/usr/bin/trace\nx": ""} {
+		if got, err := profiled(binary); got != want || (err == nil) != (want != "") {
+			t.Errorf("%q: %q, %v", binary, got, err)
+		}
+	}
+	if got, err := profiled(""); err != nil || !strings.HasPrefix(got, "/") {
+		t.Errorf("%q, %v", got, err)
+	}
+}
