@@ -64,6 +64,7 @@ export async function until(what, f, arg) {
 
 export async function shot(name, options = {}) {
   const path = join(shots, name);
+  await page.evaluate(() => document.querySelector(".note-box")?.classList.remove("on"));
   await page.screenshot({ path, ...options });
   return statSync(path).size;
 }

@@ -54,6 +54,16 @@ await step("the conversation reads as a chat", async () => {
   want("new", await page.locator(".message.fresh").count(), (n) => n > 0);
   await until("why", () => /Monday[\s\S]*Tuesday/.test(document.querySelector(".cache-break")?.textContent ?? ""));
   await shot("conversation.png");
+  // Its exchanges, for the README.
+  await key("1");
+  await filter("-host:strange.*");
+  await until("rows", () => document.querySelectorAll(".timeline .flow").length > 15);
+  await page.locator("#filter").focus();
+  await until("the waterfall's scale", () => document.querySelector(".flow:last-child .bar"));
+  await shot("web-timeline.png");
+  await filter("");
+  await key("3");
+  await until("turns", () => document.querySelectorAll(".turn").length === 8);
   // Jump to the first turn, and back.
   await page.locator(".turn").first().click();
   await until("the first turn", () => document.querySelector(".turn")?.getAttribute("aria-current") === "true");
@@ -252,7 +262,7 @@ await step("comparing", async () => {
   await until("what differs", () => /system block/.test(document.querySelector(".diff")?.textContent ?? ""));
   want("spans", await page.locator(".spans").first().innerText(), /Monday[\s\S]*Tuesday/);
   await until("bodies", () => document.querySelector(".side-by-side")?.textContent.includes("lines differ"));
-  await shot("compare.png");
+  await shot("web-compare.png");
   want("address", page.url(), /view=compare.*a=\d+.*b=\d+/);
   await page.reload();
   await until("the same after a reload", () => /system block/.test(document.querySelector(".diff")?.textContent ?? ""));
@@ -293,6 +303,27 @@ await step("exports", async () => {
   want("html", html, /The clock is right again/);
   want("secrets", har && (jsonl + html).includes("k".repeat(40)), false);
   await key("1");
+});
+
+await step("the pictures of the README", async () => {
+  await key("3");
+  await page.locator(".turn").last().click();
+  await until("the last turn", () => document.querySelector(".answer")?.textContent.includes("All tests pass"));
+  await page.locator(".turn.lost").click();
+  await until("the break", () => document.querySelector(".cache-break p"));
+  const tool = page.locator(".tool", { hasText: "zones.go" }).first();
+  await tool.locator(".fold-head").first().click();
+  await page.locator(".turn.lost").click();
+  await shot("web-conversation.png");
+  await tool.locator(".fold-head").first().click();
+  await key("1");
+  await page.emulateMedia({ colorScheme: "dark" });
+  await row("/packages/clock").click();
+  await tabTo("Response");
+  await until("the tree", () => document.querySelectorAll(".tree-row").length > 5);
+  await shot("web-detail.png");
+  await page.emulateMedia({ colorScheme: "light" });
+  await key("Escape");
 });
 
 await step("narrow, dark, large", async () => {
