@@ -248,7 +248,9 @@ func TestStalledReader(t *testing.T) {
 	r.r.Buffer(nil, 1<<20)
 	seen := map[string]bool{}
 	resync := false
-	for event := ""; len(seen) < flows && r.r.Scan(); {
+	enough := time.AfterFunc(20*time.Second, func() { r.c.Close() })
+	defer enough.Stop()
+	for event := ""; (len(seen) < flows || !resync) && r.r.Scan(); {
 		line := r.r.Text()
 		if v, ok := strings.CutPrefix(line, "event: "); ok {
 			event = v
