@@ -149,10 +149,13 @@ func (c *conn) connect(ctx context.Context) bool {
 		}
 	})
 	if err != nil {
+		e := dialError(c.addr, err)
 		if ctx.Err() != nil {
+			e = c.unheard(c.p.now().Sub(times.began))
 			c.stop()
 		}
-		c.fail(ReasonFailed, dialError(c.addr, err))
+		c.failed = true
+		c.change(func(f *flow.Conn) { f.Error, f.Opaque = e, ReasonFailed })
 		c.in.Refuse(refusal(err))
 		return false
 	}

@@ -163,6 +163,16 @@ func (c *conn) endAlert(side flow.Side, err error) {
 	c.mark(e)
 }
 
+// unheard says that trace ended while it waited for a server; nil if that was
+// not long enough to be worth a word.
+func (c *conn) unheard(took time.Duration) *flow.Error {
+	if took < answerTime {
+		return nil
+	}
+	return &flow.Error{Where: flow.AtUpstream, Code: flow.CodeTimeout,
+		Message: fmt.Sprintf("dial %s: no answer for %v, until trace ended", c.addr, took.Round(100*time.Millisecond))}
+}
+
 // leftEarly says that the child left while our handshake with the server was
 // under way.
 func (c *conn) leftEarly(up *upstream) *flow.Error {

@@ -319,6 +319,11 @@ func (s *session) exchange(head []byte) bool {
 	s.saw(flow.Client, head)
 	if err := s.reach(to); err != nil {
 		e := upstreamError(to, err)
+		if s.ctx.Err() != nil { // nobody is there to be answered
+			e.Code, e.Message, e.Hint = flow.CodeTimeout, "connect to "+to.addr()+": no answer, until trace ended", ""
+			s.fail(ordinal, e)
+			return false
+		}
 		s.fail(ordinal, e)
 		s.answer(statusFor(err), e.Message, proxyStatus(err))
 		return false
