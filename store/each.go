@@ -14,13 +14,30 @@ func (r *Reader) Pieces(id int64, fn func(flow.Piece) error) error { return r.Pi
 // PiecesFrom is Pieces from the event or message with that index on. What lies
 // before is not read.
 func (r *Reader) PiecesFrom(id int64, index int, fn func(flow.Piece) error) error {
+	if r.gate != nil {
+		x, err := r.Flow(id)
+		if err != nil {
+			return err
+		}
+		return r.redactedPieces(x, []int{partRequest, partResponse, partMessages}, func(p *piece) error {
+			if p.flags&isPlain != 0 || p.idx < int64(index) {
+				return nil
+			}
+			return fn(p.public())
+		})
+	}
 	if err := r.with(func(d *db) error { return exists(d, id) }); err != nil {
 		return err
 	}
-	cursors := [3]cursor{{part: partRequest}, {part: partResponse}, {part: partMessages}}
+	cursors := []cursor{{part: partRequest}, {part: partResponse}, {part: partMessages}}
 	for i := range cursors {
 		cursors[i].from = int64(index)
 	}
+	return r.merge(id, cursors, func(p *piece) error { return fn(p.public()) })
+}
+
+// merge calls fn for what cursors yield, in the order of the indexes.
+func (r *Reader) merge(id int64, cursors []cursor, fn func(*piece) error) error {
 	for {
 		var first *cursor
 		for i := range cursors {
@@ -35,7 +52,7 @@ func (r *Reader) PiecesFrom(id int64, index int, fn func(flow.Piece) error) erro
 		if first == nil {
 			return nil
 		}
-		if err := fn(first.ps[0].public()); err != nil {
+		if err := fn(first.ps[0]); err != nil {
 			return err
 		}
 		first.ps = first.ps[1:]
@@ -44,11 +61,12 @@ func (r *Reader) PiecesFrom(id int64, index int, fn func(flow.Piece) error) erro
 
 // A cursor is how far the pieces of a part have been read.
 type cursor struct {
-	part int
-	from int64 // pieces with a lower index are passed over
-	seq  int64 // of the next segment
-	ps   []*piece
-	over bool
+	part  int
+	from  int64 // pieces with a lower index are passed over
+	plain bool  // also what stands between events
+	seq   int64 // of the next segment
+	ps    []*piece
+	over  bool
 }
 
 // fill reads the next segment that holds events or messages, and after the
@@ -81,7 +99,7 @@ func (r *Reader) fillOnce(d *db, id int64, c *cursor) error {
 		return fmt.Errorf("flow %d: %w", id, err)
 	}
 	for _, p := range ps {
-		if p.flags&isPlain == 0 && p.idx >= c.from {
+		if (c.plain || p.flags&isPlain == 0) && p.idx >= c.from {
 			c.ps = append(c.ps, p)
 		}
 	}

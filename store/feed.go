@@ -34,6 +34,9 @@ type fedFlow struct {
 
 // Feed returns a feed from the session's start. It must be closed before r is.
 func (r *Reader) Feed() (*Feed, error) {
+	if r.gate != nil {
+		return nil, errRedacted
+	}
 	w, err := r.watch()
 	if err != nil {
 		return nil, err

@@ -112,6 +112,9 @@ type followedLog struct {
 }
 
 func (r *Reader) follow(ctx context.Context, f *follower, fn func(Change) error) error {
+	if r.gate != nil {
+		return errRedacted
+	}
 	f.flows, f.conns = map[int64]*followed{}, map[int64]bool{}
 	w, err := r.watch()
 	if err != nil {

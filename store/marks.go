@@ -115,7 +115,7 @@ func (d *db) immediate(fn func() error) error {
 func (r *Reader) Marks() (marks []Mark, err error) {
 	err = r.with(func(d *db) error {
 		return d.each("SELECT at,error FROM note WHERE gap=0 ORDER BY id", nil, func(row row) error {
-			if m, ok := MarkOf(toNote(row.int(0), row.blob(1))); ok {
+			if m, ok := MarkOf(r.gate.note(toNote(row.int(0), row.blob(1)))); ok {
 				marks = append(marks, m)
 			}
 			return nil

@@ -24,6 +24,7 @@ type Query struct {
 	To     time.Time // started before
 	Limit  int       // the newest so many; 0: all
 	After  int64     // ids above
+	Before int64     // ids below; 0: all
 }
 
 // flowColumns are what exchange reads. The document is NULL in outlines.
@@ -45,6 +46,9 @@ func (q *Query) where() (string, []any, error) {
 	}
 	if q.After > 0 {
 		add("f.id>?", q.After)
+	}
+	if q.Before > 0 {
+		add("f.id<?", q.Before)
 	}
 	if q.Kind != "" {
 		add("f.kind=?", q.Kind)
@@ -98,6 +102,9 @@ func (r *Reader) Flows(q Query) (xs []*flow.Exchange, err error) {
 		sel = selectFull
 	}
 	sel += where
+	if err := r.learn(); err != nil {
+		return nil, err
+	}
 	if q.Limit > 0 {
 		sel += " ORDER BY f.started DESC,f.id DESC LIMIT " + strconv.Itoa(q.Limit)
 	} else {
@@ -129,6 +136,9 @@ func (r *Reader) Flows(q Query) (xs []*flow.Exchange, err error) {
 // Flow returns one flow with its heads and the server's certificates, or
 // ErrNoFlow.
 func (r *Reader) Flow(id int64) (x *flow.Exchange, err error) {
+	if err := r.learn(); err != nil {
+		return nil, err
+	}
 	err = r.with(func(d *db) error {
 		return d.snapshot(func() error {
 			x, err = r.flow(d, id)
@@ -223,6 +233,13 @@ func damaged(err error) *flow.Error {
 
 // exchange makes one of a row of flowColumns and the document.
 func (f *folder) exchange(r row) (*flow.Exchange, error) {
+	x, err := f.recorded(r)
+	f.r.gate.exchange(x)
+	return x, err
+}
+
+// recorded is exchange as it stands in the file.
+func (f *folder) recorded(r row) (*flow.Exchange, error) {
 	x := &flow.Exchange{ID: r.int(0), Session: f.session, Ordinal: r.int(2), Kind: r.text(3), State: r.text(4),
 		Started: fromMicros(r.int(5)), Ended: fromMicros(r.int(6)), Redacted: int(r.int(18))}
 	if err := f.connect(x, r.int(1), r.blob(20)); err != nil {

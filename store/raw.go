@@ -57,6 +57,9 @@ func (w *writer) finishRaw(l *live) {
 
 // RawSize returns how many bytes WriteRaw would write: 0 if there are none.
 func (r *Reader) RawSize(id int64, side flow.Side) (n int64, err error) {
+	if r.gate != nil {
+		return 0, errRedacted
+	}
 	err = r.with(func(d *db) error {
 		return d.snapshot(func() error {
 			part, err := rawPart(d, id, side)
@@ -83,6 +86,9 @@ func (r *Reader) RawSize(id int64, side flow.Side) (n int64, err error) {
 // that was recorded with secrets has the wire form, as far as it was kept; of
 // an open flow there is what is committed so far.
 func (r *Reader) WriteRaw(w io.Writer, id int64, side flow.Side) (n int64, err error) {
+	if r.gate != nil {
+		return 0, errRedacted
+	}
 	var recipes [][]span
 	var pieces [][]byte
 	err = r.with(func(d *db) error {

@@ -24,6 +24,9 @@ func (r *Reader) Body(id int64, side flow.Side) ([]byte, error) {
 // WriteBody writes what Body returns to w, a segment at a time, and returns
 // the count of bytes.
 func (r *Reader) WriteBody(w io.Writer, id int64, side flow.Side) (n int64, err error) {
+	if r.gate != nil {
+		return r.writeRedacted(w, id, side)
+	}
 	var recipes [][]span
 	var rest []byte
 	err = r.with(func(d *db) error {
@@ -102,6 +105,19 @@ func (r *Reader) Events(id int64) ([]flow.Piece, error) {
 func (r *Reader) Messages(id int64) ([]flow.Piece, error) { return r.pieces(id, partMessages) }
 
 func (r *Reader) pieces(id int64, parts ...int) (out []flow.Piece, err error) {
+	if r.gate != nil {
+		x, err := r.Flow(id)
+		if err != nil {
+			return nil, err
+		}
+		err = r.redactedPieces(x, parts, func(p *piece) error {
+			if p.flags&isPlain == 0 {
+				out = append(out, p.public())
+			}
+			return nil
+		})
+		return out, err
+	}
 	err = r.with(func(d *db) error {
 		return d.snapshot(func() error {
 			if err := exists(d, id); err != nil {

@@ -21,7 +21,8 @@ type Reader struct {
 	conns *connections
 	dec   *zstd.Decoder
 	packs packCache
-	live  *Store // the session is written by this process
+	live  *Store    // the session is written by this process
+	gate  *readGate // nil: what is read is handed out as it is
 
 	once sync.Once
 }
@@ -301,6 +302,7 @@ func (r *Reader) session(d *db) (flow.Session, error) {
 		s.Argv[i] = unarmour(a)
 	}
 	s.State = r.state(!row.null(10), s.PID, row.int(13))
+	r.gate.session(&s)
 	return s, nil
 }
 
@@ -344,7 +346,7 @@ func countSession(d *db, s *flow.Session) (err error) {
 func (r *Reader) Notes() (notes []flow.Note, err error) {
 	err = r.with(func(d *db) error {
 		return d.each("SELECT at,error FROM note ORDER BY id", nil, func(row row) error {
-			notes = append(notes, toNote(row.int(0), row.blob(1)))
+			notes = append(notes, r.gate.note(toNote(row.int(0), row.blob(1))))
 			return nil
 		})
 	})

@@ -53,6 +53,9 @@ type Found struct {
 // bodies have in common is looked at once: the work grows with what is new in
 // them.
 func (r *Reader) Search(ctx context.Context, ids []int64, f Finder, most int, fn func(Found) error) error {
+	if r.gate != nil {
+		return r.searchRedacted(ctx, ids, f, most, fn)
+	}
 	s := &searcher{r: r, f: f, most: most, seen: map[string][][2]int{}}
 	if err := r.with(func(d *db) error { return d.snapshot(func() error { return s.load(d, ids) }) }); err != nil {
 		return err

@@ -67,6 +67,10 @@
 // once, together with what stands before and behind it: the same neighbours have
 // the same matches, in whichever body.
 //
+// A reader of a session that was recorded with its secrets can have all that it
+// hands out pass the gate then (redacted.go): the same text comes out as if it had
+// been recorded without them.
+//
 // Readers (reader.go) open the file themselves, read-only, and take one read
 // transaction per question. Every burst has a number, which is left in the
 // rows that it changed: followers (follow.go) ask for the rows of later
