@@ -50,6 +50,7 @@ var mayImport = map[string][]string{
 	"importer":       {"flow", "wire"},
 	"replay":         {"flow"},
 	"web":            {"flow", "llm"},
+	"mcp":            {"flow", "llm"},
 	"doctor":         {"netns"},
 	"control":        {},
 	"cmd/trace":      {"*"},
@@ -65,12 +66,14 @@ var mayImport = map[string][]string{
 
 // only names the packages that may import a dependency.
 var only = map[string][]string{
-	"gvisor.dev/gvisor":          {"tcpstack"},
-	"golang.zx2c4.com/wireguard": {"wg"},
-	"github.com/spf13/cobra":     {"cmd/trace"},
-	"modernc.org/sqlite":         {"store"},
-	"ahead":                      {"netns"},
-	"filippo.io/age":             {"anchor"},
+	"gvisor.dev/gvisor":                      {"tcpstack"},
+	"golang.zx2c4.com/wireguard":             {"wg"},
+	"github.com/spf13/cobra":                 {"cmd/trace"},
+	"modernc.org/sqlite":                     {"store"},
+	"ahead":                                  {"netns"},
+	"filippo.io/age":                         {"anchor"},
+	"github.com/modelcontextprotocol/go-sdk": {"mcp"},
+	"github.com/google/jsonschema-go":        {"mcp"},
 }
 
 // tunTypes is the one exception: the interface where link and stack meet.

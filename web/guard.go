@@ -67,6 +67,28 @@ func (s *Server) guard(next http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
+// Private has next answer those only who have the token, and ask for themselves at
+// the address of the listener: as for the API of the page, for what is served beside
+// it.
+func Private(addr net.Addr, token string, next http.Handler) http.Handler {
+	s := &Server{Token: token, hosts: hostsOf(addr)}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		w.Header().Set("Cache-Control", "no-store")
+		switch {
+		case !slices.Contains(s.hosts, strings.ToLower(r.Host)):
+			refuse(w, &Problem{http.StatusForbidden, "host " + strconv.Quote(r.Host) + ": not the address of this server", "use the URL that trace printed"})
+		case !s.ownOrigin(r, true):
+			refuse(w, &Problem{http.StatusForbidden, "origin: pages of others may not ask here", ""})
+		case !s.authorized(r):
+			w.Header().Set("WWW-Authenticate", "Bearer")
+			refuse(w, &Problem{http.StatusUnauthorized, "token: missing or wrong", "send Authorization: Bearer with the token that trace printed"})
+		default:
+			next.ServeHTTP(w, r)
+		}
+	})
+}
+
 // isAPI tells what wants the token, whatever way the path is written.
 func isAPI(path string) bool {
 	path = strings.ToLower(path)

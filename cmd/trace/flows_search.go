@@ -23,6 +23,7 @@ type searchOptions struct {
 	ignoreCase bool
 	regexp     bool
 	most       int
+	largest    int64 // flow of which the answer is put together, in bytes; 0: any
 
 	find store.Finder
 }

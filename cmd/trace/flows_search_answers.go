@@ -27,7 +27,7 @@ func (o *searchOptions) searchAnswers(ctx context.Context, r *store.Reader, xs [
 	errs := make([]error, len(xs))
 	var calls []int
 	for i, x := range xs {
-		if isCall(x) && x.Response != nil {
+		if isCall(x) && x.Response != nil && (o.largest == 0 || sizeOf(x) <= o.largest) {
 			calls = append(calls, i)
 		}
 	}

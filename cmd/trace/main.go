@@ -46,6 +46,7 @@ func newRootCommand() *cobra.Command {
 		newFlowsCommand(),
 		newSessionsCommand(),
 		newWebCommand(),
+		newMCPCommand(),
 		newImportCommand(),
 		newMarkCommand(),
 		newConfigCommand(),

@@ -16,6 +16,7 @@ import (
 
 	"trace/control"
 	"trace/store"
+	"trace/web"
 )
 
 // Defaults of trace serve.
@@ -34,6 +35,7 @@ type serveOptions struct {
 	wireguard string
 	key       caKey
 	web       string
+	mcp       string
 	maps      []string
 	expose    bool
 	tokenFile string
@@ -66,6 +68,8 @@ NAME is the session that such a client is recorded in.`,
 	f.StringVar(&o.proxy, "proxy", "none", "where the HTTP and SOCKS proxy listens (`ADDR:PORT`)")
 	f.StringVar(&o.web, "web", "", "serve the live page of all sessions, on this `ADDR` of loopback (default "+defaultWebAddr+")")
 	f.Lookup("web").NoOptDefVal = defaultWebAddr
+	f.StringVar(&o.mcp, "mcp", "", "answer coding agents' questions about all sessions (MCP over HTTP), on this `ADDR` of loopback (default "+defaultWebAddr+")")
+	f.Lookup("mcp").NoOptDefVal = defaultWebAddr
 	f.StringVar(&o.wireguard, "wireguard", "none", "where WireGuard peers come in (`ADDR:PORT`, :PORT for all addresses, or none)")
 	o.key.flags(f)
 	f.StringArrayVar(&o.maps, "map", nil, "reverse proxy: carry paths under PREFIX to a server (`PREFIX=URL`); repeatable")
@@ -86,9 +90,10 @@ type server struct {
 	given   activation // sockets that systemd made
 	dir     string     // of sessions
 	clients *clients
-	runs    *receiver  // those that are attached
-	page    *webPage   // nil: not asked for
-	ca      *lastingCA // nil: not needed
+	runs    *receiver   // those that are attached
+	page    *webPage    // nil: not asked for
+	mcp     *mcpService // nil: not asked for
+	ca      *lastingCA  // nil: not needed
 	who     *programs
 	peers   *peerRoad // nil: no WireGuard
 	started time.Time
@@ -117,6 +122,11 @@ func (o *serveOptions) check() error {
 	}
 	if _, _, err := net.SplitHostPort(o.wireguard); err != nil && o.wireguard != "none" {
 		return fmt.Errorf("--wireguard %q: want ADDR:PORT or :PORT", o.wireguard)
+	}
+	if o.mcp != "" {
+		if _, err := web.Address(o.mcp); err != nil {
+			return fmt.Errorf("--mcp: %w", err)
+		}
 	}
 	for _, l := range [][2]string{{"--listen", o.listen}, {"--proxy", o.proxy}} {
 		if l[1] != "none" {
@@ -257,6 +267,11 @@ func (s *server) open(accept, ctx context.Context, bases *baseURLs) (err error) 
 	}
 	if s.o.web != "" || s.given.has("web") {
 		if err := s.openWeb(); err != nil {
+			return err
+		}
+	}
+	if s.o.mcp != "" || s.given.has("mcp") {
+		if err := s.openMCP(); err != nil {
 			return err
 		}
 	}

@@ -167,28 +167,55 @@ func (s *server) openProxy(accept, ctx context.Context) error {
 	return nil
 }
 
-// openWeb makes the live page. Its URL is printed also with --quiet: nobody could
-// know the token else.
-func (s *server) openWeb() (err error) {
-	l := s.given.listener("web")
+// listenLocal makes a listener that this machine alone reaches, or takes the one
+// that systemd made for it.
+func (s *server) listenLocal(kind, addr string) (net.Listener, error) {
+	l := s.given.listener(kind)
+	var err error
 	if l != nil {
 		if _, err = web.Address(l.Addr().String()); err != nil {
 			l.Close()
 		}
 	} else {
-		l, err = web.Listen(s.o.web)
+		l, err = web.Listen(addr)
 	}
 	if err != nil {
-		return taken("--web", fmt.Errorf("--web: %w", err), s.o.web)
+		return nil, taken("--"+kind, fmt.Errorf("--%s: %w", kind, err), addr)
 	}
-	s.listens("web", l.Addr().String())
+	s.listens(kind, l.Addr().String())
+	return l, nil
+}
+
+// openWeb makes the live page. Its URL is printed also with --quiet: nobody could
+// know the token else.
+func (s *server) openWeb() error {
+	l, err := s.listenLocal("web", s.o.web)
+	if err != nil {
+		return err
+	}
 	s.page = serveWeb(l, &webSource{resend: replayOptions{rules: s.rules.connectTo, upstreamCA: s.o.upstreamCA}}, s.log)
 	fmt.Fprintf(os.Stderr, "trace: live page: %s\n", s.page.url)
 	return nil
 }
 
-// closeWeb ends the page.
+// openMCP answers coding agents. Here too the token is printed in any case.
+func (s *server) openMCP() error {
+	l, err := s.listenLocal("mcp", s.o.mcp)
+	if err != nil {
+		return err
+	}
+	s.mcp = serveMCP(l, &mcpSource{webSource{redacted: true}}, s.log, s.fail)
+	fmt.Fprintf(os.Stderr, "trace: mcp: %s (Authorization: Bearer %s)\n", s.mcp.url, s.mcp.token)
+	return nil
+}
+
+// closeWeb ends the page, and what agents ask.
 func (s *server) closeWeb() {
+	if s.mcp != nil {
+		if err := s.mcp.close(); err != nil {
+			s.log("mcp: %v", err)
+		}
+	}
 	if s.page != nil {
 		if err := s.page.close(); err != nil {
 			s.log("web: %v", err)

@@ -23,6 +23,8 @@ type webSource struct {
 	open   func() (*store.Reader, error) // that one
 	prices *priceList                    // of tokens; nil: none are known
 	resend replayOptions                 // how requests are sent again
+	// redacted: what a session holds in secrets is not shown.
+	redacted bool
 }
 
 // First names the session that is shown first.
@@ -67,6 +69,12 @@ func (s *webSource) Open(id string) (web.Record, error) {
 	}
 	if err != nil {
 		return nil, notFound(err)
+	}
+	if s.redacted {
+		if err := redactReader(r); err != nil {
+			closing(r)
+			return nil, err
+		}
 	}
 	return &webRecord{Reader: r, source: s, prices: s.prices}, nil
 }
