@@ -109,6 +109,7 @@ func (p *pipe) Read(ctx context.Context) (jsonrpc.Message, error) {
 			p.mu.Lock()
 			p.eof = errors.Is(l.err, io.EOF)
 			p.mu.Unlock()
+			p.drain(ctx)
 			return nil, l.err
 		case l.long:
 			p.refuse(nil, jsonrpc.CodeInvalidRequest, fmt.Sprintf("message: longer than %d bytes", maxBody))
@@ -122,6 +123,20 @@ func (p *pipe) Read(ctx context.Context) (jsonrpc.Message, error) {
 		}
 		if m != nil {
 			return m, nil
+		}
+	}
+}
+
+// drain waits until what was asked is answered: a client may close its end as soon
+// as it has asked.
+func (p *pipe) drain(ctx context.Context) {
+	for range maxAsked {
+		select {
+		case p.room <- struct{}{}:
+		case <-p.closed:
+			return
+		case <-ctx.Done():
+			return
 		}
 	}
 }
