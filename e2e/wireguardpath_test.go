@@ -148,7 +148,7 @@ func TestWireGuardPath(t *testing.T) {
 	go func() {
 		done <- p.j.finish(p.command("curl", "-sS", "--max-time", "100", "--limit-rate", "2M", "--cacert", p.ca, "-o", "/dev/null", "-w", "%{size_download}", "https://known.corp.example/bytes/3000000?phone"))
 	}()
-	for path.losses() < 30 { // it is under way
+	for path.losses() < 30 && len(done) == 0 { // until it is well under way
 		time.Sleep(5 * time.Millisecond)
 	}
 	path.roam()
@@ -203,7 +203,11 @@ func TestWireGuardRefuses(t *testing.T) {
 s = socket.create_connection(("%s", 9999)); s.send(b"x")
 s.settimeout(60); s.recv(1)`, publicAddr)))
 	}()
-	<-heard
+	select {
+	case <-heard:
+	case r := <-held:
+		t.Fatalf("the connection of the peer: exit %d, %s", r.code, r.stderr)
+	}
 	n.j.must(n.j.trace("wg", "rm", "goes"), 0)
 	if r := <-held; !strings.Contains(r.stderr, "ConnectionResetError") {
 		t.Errorf("the connection of a revoked peer: after %v %s%s", r.took, r.stdout, r.stderr)
