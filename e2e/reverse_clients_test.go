@@ -49,6 +49,9 @@ func baseClients() []modernClient {
 			j.env = append(j.env, "NODE_PATH=/usr/share/nodejs")
 			return "exec node " + j.script("websocket.js") + " ws${c#http}"
 		}), "HTTP/1.1", 3},
+		{"node websocket over HTTP/2", []string{"node"}, shell(func(j *job) string {
+			return "node " + j.script("connect.js") + " $TRACE_BASE_URL /s; node " + j.script("connect.js") + " $TRACE_BASE_URL /c"
+		}), "HTTP/1.1", 2},
 		{"node fetch", []string{"node"}, shell(func(j *job) string { return "exec node " + j.script("sdk.mjs") }), "HTTP/1.1", 43},
 	}
 }
@@ -72,7 +75,7 @@ func TestReverseClients(t *testing.T) {
 			r := j.must(j.trace(append(args, c.argv(j, "", "")...)...), 0)
 			checkModern(t, j, c, o)
 			for _, x := range j.flows() {
-				if strings.HasPrefix(x.Request.Path, "/ws") || x.ID == "1" && !o.upgrade {
+				if strings.HasPrefix(x.Request.Path, "/ws") && x.Request.Version == "1.1" || x.ID == "1" && !o.upgrade && x.Kind != "websocket" {
 					checkDifferences(t, j, x.ID)
 				}
 			}

@@ -257,6 +257,11 @@ func (c *crossing) socket(q *asked) error {
 		return err
 	}
 	defer resp.Body.Close()
+	if resp.StatusCode/100 == 2 { // it would mean that the WebSocket stands
+		e := &flow.Error{Where: flow.AtUpstream, Code: codeUnsupported, Message: fmt.Sprintf("%s answers %d and does not switch to a WebSocket", q.to.addr(), resp.StatusCode)}
+		c.answer(q, http.StatusBadGateway, e, e.Message)
+		return nil
+	}
 	if resp.StatusCode != http.StatusSwitchingProtocols {
 		if err := q.respond(resp); err != nil {
 			q.reset(http2.ErrCodeInternal)

@@ -19,6 +19,7 @@ import (
 
 	"go.uber.org/goleak"
 	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 
 	"trace/flow"
 	"trace/mitm"
@@ -229,6 +230,52 @@ func TestCutAnswer(t *testing.T) {
 		if e := n.end(t, path); e == nil || e.Where != flow.AtUpstream {
 			t.Errorf("%s: %+v", path, e)
 		}
+	}
+}
+
+// TestSocketRefused: a server that does not switch to a WebSocket has not accepted it,
+// whatever its status says.
+func TestSocketRefused(t *testing.T) {
+	addr, n, _ := lead(t, func(c net.Conn) {
+		if r, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
+			status := strings.TrimPrefix(r.URL.Path, "/")
+			io.WriteString(c, "HTTP/1.1 "+status+" Whatever\r\nContent-Length: 2\r\n\r\nno")
+		}
+	})
+	for asked, want := range map[string]string{"200": "502", "403": "403"} {
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.WriteString(conn, string(preface))
+		fr := http2.NewFramer(conn, conn)
+		fr.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+		fr.WriteSettings()
+		var block bytes.Buffer
+		enc := hpack.NewEncoder(&block)
+		for _, f := range [][2]string{{":method", "CONNECT"}, {":protocol", "websocket"}, {":scheme", "http"}, {":authority", addr}, {":path", "/s/" + asked}} {
+			enc.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]})
+		}
+		fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndHeaders: true})
+		for {
+			f, err := fr.ReadFrame()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if h, ok := f.(*http2.MetaHeadersFrame); ok {
+				if got := h.PseudoValue("status"); got != want {
+					t.Errorf("the server says %s, the child reads %s", asked, got)
+				}
+				break
+			}
+		}
+		fr.WriteRSTStream(1, http2.ErrCodeCancel)
+		conn.(*net.TCPConn).CloseWrite()
+		io.Copy(io.Discard, conn)
+		conn.Close()
+	}
+	if e := n.end(t, "/200"); e == nil || e.Code != codeUnsupported {
+		t.Errorf("%+v", e)
 	}
 }
 
