@@ -8,6 +8,12 @@
 // carries them to the server that the route names. It does not decode what
 // passes (a tap does) and stores nothing (Record does).
 //
+//	p := &proxy.Explicit{Open: func(c proxy.Client) proxy.Lane { return lane }, Users: users}
+//
+// An [Explicit] is asked for a server by its clients: by CONNECT, by SOCKS, or by a
+// request in absolute-form. A tunnel is handed to package mitm, which dials before it
+// is answered and decrypts what passes; requests take the way of a Reverse.
+//
 // # Theory of operation
 //
 // HTTP/1.1 is relayed as bytes. Of each request only the head is made anew, and
@@ -31,6 +37,12 @@
 // requests are recorded as flow.Forwarded, and so is what is written to a server
 // of HTTP/2. What we answer ourselves (no route,
 // no connection to the server) passes the first tap like any answer.
+//
+// A client of an Explicit negotiates (explicit.go, request.go, socks.go) under a deadline, and what
+// it agreed on is carried without one. A connection may come back from that: after
+// requests in absolute-form there may be one for a tunnel, for another user, or one that is
+// not to be decoded, which is another connection for the record. Nothing that a client has
+// sent ahead is lost: it goes along as what was read already.
 //
 // Concurrency: a connection has the goroutine that reads requests, and one that
 // reads the answers of its current server. Both tap under one lock. Serve waits
