@@ -17,23 +17,40 @@ var errFraming = errors.New("the message has no framing that can be followed")
 
 // headEnd returns the length of the head at the start of p, 0 if it is not
 // whole. Empty lines before it belong to it.
-func headEnd(p []byte) int {
-	start := 0
-	for start < len(p) && (p[start] == '\r' || p[start] == '\n') {
-		start++
+func headEnd(p []byte) int { return new(headSeeker).end(p) }
+
+// A headSeeker looks for the end of a head that comes in pieces, at each octet once:
+// whoever sends it one by one is no more work than others.
+type headSeeker struct {
+	start int // of the first line that is not empty
+	line  int // where the current line begins
+	seen  int
+}
+
+// end returns what headEnd does. p is what it was before, with more behind it.
+func (h *headSeeker) end(p []byte) int {
+	for h.start == h.seen && h.start < len(p) && (p[h.start] == '\r' || p[h.start] == '\n') {
+		h.start++
+		h.line, h.seen = h.start, h.start
 	}
-	for i := start; i < len(p); {
-		j := bytes.IndexByte(p[i:], '\n')
+	for h.seen < len(p) {
+		j := bytes.IndexByte(p[h.seen:], '\n')
 		if j < 0 {
+			h.seen = len(p)
 			return 0
 		}
-		if i > start && len(bytes.TrimRight(p[i:i+j], "\r")) == 0 {
-			return i + j + 1
+		line := p[h.line : h.seen+j]
+		if h.line > h.start && len(bytes.TrimRight(line, "\r")) == 0 {
+			return h.seen + j + 1
 		}
-		i += j + 1
+		h.line = h.seen + j + 1
+		h.seen = h.line
 	}
 	return 0
 }
+
+// begun tells whether a line is whole.
+func (h *headSeeker) begun() bool { return h.line > h.start }
 
 // A request is a head taken apart, as far as it matters for carrying it.
 type request struct {
@@ -268,7 +285,8 @@ type answers struct {
 	method string // of the request that is answered
 	busy   bool   // one is awaited
 	head   []byte
-	in     bool // the head is over
+	seek   headSeeker // in head
+	in     bool       // the head is over
 	body   body
 	lost   bool // the framing cannot be followed: until close
 }
@@ -292,7 +310,7 @@ func (a *answers) step(p []byte) (over, tunnel bool) {
 		}
 		old := len(a.head)
 		a.head = append(a.head, p...)
-		n := headEnd(a.head)
+		n := a.seek.end(a.head)
 		if n == 0 {
 			a.lost = len(a.head) > maxHead
 			return false, false
@@ -300,7 +318,7 @@ func (a *answers) step(p []byte) (over, tunnel bool) {
 		head := a.head[:n]
 		p = p[n-old:]
 		status := statusOf(head)
-		a.head = nil
+		a.head, a.seek = nil, headSeeker{}
 		if status >= 100 && status < 200 && status != 101 {
 			continue
 		}

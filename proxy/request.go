@@ -29,15 +29,18 @@ const challenge = `Proxy-Authenticate: Basic realm="trace", charset="UTF-8"`
 // nothing does.
 func (c *client) http() (then func() bool) {
 	c.who.Protocol = "http"
-	n := 0
+	n, known := 0, false
+	var seek headSeeker
 	for {
-		if !isRequest(c.buf) {
+		n = seek.end(c.buf)
+		if !known && !isRequest(c.buf, seek.begun() || n > 0) {
 			c.who.Protocol = ""
 			return c.bad(http.StatusBadRequest, "this is neither HTTP/1.1 nor SOCKS, which are all that this proxy speaks", place{})
 		}
-		if n = headEnd(c.buf); n > 0 && n <= maxHead {
+		if n > 0 && n <= maxHead {
 			break
 		}
+		known = seek.begun()
 		if len(c.buf) > maxHead {
 			return c.bad(http.StatusRequestHeaderFieldsTooLarge, "the head of the request is longer than trace takes", place{})
 		}
@@ -70,17 +73,21 @@ func (c *client) http() (then func() bool) {
 	return func() bool { return c.tunnel(t) }
 }
 
-// isRequest tells whether p can be the beginning of a request.
-func isRequest(p []byte) bool {
+// isRequest tells whether p can be the beginning of a request, the first line of
+// which may be whole.
+func isRequest(p []byte, whole bool) bool {
 	p = bytes.TrimLeft(p, "\r\n")
-	line, _, whole := bytes.Cut(p, []byte("\n"))
-	method, rest, _ := bytes.Cut(line, []byte(" "))
+	method, _, _ := bytes.Cut(p[:min(len(p), maxMethod+1)], []byte(" "))
 	for _, b := range method {
 		if b <= ' ' || b >= 0x7f {
 			return false
 		}
 	}
-	return len(method) <= maxMethod && (!whole || bytes.Contains(rest, []byte(" HTTP/1.")))
+	if len(method) > maxMethod || !whole {
+		return len(method) <= maxMethod
+	}
+	line, _, _ := bytes.Cut(p, []byte("\n"))
+	return bytes.Contains(line, []byte(" HTTP/1."))
 }
 
 // bad answers a request that makes no sense.

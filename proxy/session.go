@@ -260,8 +260,9 @@ func (s *session) finish() {
 
 // requests carries HTTP/1.1 until the child has no more to say.
 func (s *session) requests() {
+	var seek headSeeker
 	for {
-		n := headEnd(s.buf)
+		n := seek.end(s.buf)
 		switch {
 		case s.up != nil && s.up.tunnelled():
 			s.pass()
@@ -293,6 +294,7 @@ func (s *session) requests() {
 		if !s.exchange(head) {
 			return
 		}
+		seek = headSeeker{}
 	}
 }
 
