@@ -20,6 +20,9 @@ type Serve struct {
 	Flows          int64      `json:"flows"` // of all sessions since the start
 	FlowsPerSecond float64    `json:"flows_per_second"`
 	Attached       []Attached `json:"attached"`
+
+	// Refused counts what WireGuard did not let in, by why; nil: no WireGuard.
+	Refused map[string]uint64 `json:"refused,omitempty"`
 }
 
 // A Listener is where clients come in.

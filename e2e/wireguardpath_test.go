@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/netip"
@@ -221,6 +222,15 @@ s.settimeout(60); s.recv(1)`, publicAddr)))
 		t.Errorf("a revoked key: curl exits %d: %s", r.code, r.stderr)
 	}
 	stays.curl("-o", "/dev/null", "https://known.corp.example/text?stays")
+	var st struct {
+		Serve struct{ Refused map[string]int }
+	}
+	if err := json.Unmarshal([]byte(n.j.must(n.j.trace("status", "--json"), 0).stdout), &st); err != nil || st.Serve.Refused["unknown_peer"] == 0 {
+		t.Errorf("refused: %v, %v", st.Serve.Refused, err)
+	}
+	if text := n.j.must(n.j.trace("status"), 0).stdout; !strings.Contains(text, "unknown_peer") {
+		t.Errorf("trace status says nothing of it:\n%s", text)
+	}
 	if _, ok := n.peers()["goes"]; ok {
 		t.Error("the revoked peer is listed")
 	}

@@ -333,7 +333,7 @@ func (s *server) fail(err error) {
 func (s *server) status(context.Context) (*control.Serve, error) {
 	st := &control.Serve{PID: os.Getpid(), Version: programVersion(), Started: control.Time{Time: s.started}, Listeners: s.listeners,
 		Sessions: s.clients.status(), Attached: s.runs.attached()}
-	st.Peers = s.peers.status(st.Sessions)
+	st.Peers, st.Refused = s.peers.status(st.Sessions), s.peers.refusedSoFar()
 	st.Flows = s.clients.total()
 	for _, c := range st.Sessions {
 		st.OpenFlows += c.Open

@@ -124,6 +124,18 @@ func isCarried(a netip.Addr) bool {
 	})
 }
 
+// refusedSoFar counts what was not let in, by why.
+func (r *peerRoad) refusedSoFar() map[string]uint64 {
+	if r == nil {
+		return nil
+	}
+	m := map[string]uint64{}
+	for kind, n := range r.endpoint.Refusals() {
+		m[string(kind)] = n
+	}
+	return m
+}
+
 // status tells of the peers; sessions are those that go on.
 func (r *peerRoad) status(sessions []control.Session) []control.Peer {
 	if r == nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -152,6 +153,9 @@ func writeStatus(w *terminal, st *control.Status, now time.Time) error {
 func writeServe(w *terminal, s *control.Serve, now time.Time) error {
 	fmt.Fprintf(w, "trace serve %s, process %d, since %s: %s, %d open, %s\n", printable(s.Version), s.PID, s.Started.Local().Format("2006-01-02 15:04:05"),
 		count(s.Flows, "flow"), s.OpenFlows, perSecond(s.FlowsPerSecond))
+	if len(s.Refused) > 0 {
+		fmt.Fprintf(w, "not let in by WireGuard: %s\n", refusedText(s.Refused))
+	}
 	for _, t := range []*table{listeners(s), peerTable(s, now), served(s, now), attachedRuns(s, now)} {
 		if len(t.rows) == 0 {
 			continue
@@ -171,6 +175,15 @@ func listeners(s *control.Serve) *table {
 		t.add(cell{text: l.Kind}, cell{text: l.Addr})
 	}
 	return t
+}
+
+// refusedText lists counts by their names.
+func refusedText(counts map[string]uint64) string {
+	var list []string
+	for _, why := range slices.Sorted(maps.Keys(counts)) {
+		list = append(list, fmt.Sprintf("%s %d", printable(why), counts[why]))
+	}
+	return strings.Join(list, ", ")
 }
 
 func peerTable(s *control.Serve, now time.Time) *table {

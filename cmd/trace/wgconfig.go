@@ -94,6 +94,9 @@ func peerConfig(ctx context.Context, name, endpoint string, warn io.Writer) (str
 		if endpoint, err = servedEndpoint(ctx, serve); err != nil {
 			return "", err
 		}
+		if host, _, _ := net.SplitHostPort(endpoint); loopbackHost(host) {
+			fmt.Fprintf(warn, "trace: %s is reached from this machine only: trace serve --wireguard :PORT listens for others, --endpoint HOST:PORT names another address\n", endpoint)
+		}
 	}
 	book, err := peerBook()
 	if err != nil {
