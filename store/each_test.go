@@ -51,6 +51,12 @@ func TestPieces(t *testing.T) {
 			if err := r.Pieces(id, func(p flow.Piece) error { got = append(got, p); return nil }); err != nil || !reflect.DeepEqual(got, want) {
 				t.Errorf("%s: flow %d: %d pieces one at a time, %v, want %d", when, id, len(got), err, n)
 			}
+			for _, from := range []int{1, n / 2, n - 1, n, n + 5} {
+				got = nil
+				if err := r.PiecesFrom(id, from, func(p flow.Piece) error { got = append(got, p); return nil }); err != nil || len(got) != max(0, n-from) || len(got) > 0 && !reflect.DeepEqual(got, want[from:]) {
+					t.Errorf("%s: flow %d: %d pieces from %d, %v", when, id, len(got), from, err)
+				}
+			}
 		}
 	}
 	if err := s.Flush(); err != nil {

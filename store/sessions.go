@@ -132,9 +132,17 @@ func inspect(path string) (flow.Session, error) {
 // does not exist. A file that cannot be read is in the list with the state
 // "unreadable" and nothing but its id and file.
 func List(dir string) ([]flow.Session, error) {
+	return Newest(dir, 0)
+}
+
+// Newest is List of the n sessions that were started last; of all for 0.
+func Newest(dir string, n int) ([]flow.Session, error) {
 	paths, err := files(dir)
 	if err != nil {
 		return nil, err
+	}
+	if n > 0 && len(paths) > n {
+		paths = paths[len(paths)-n:]
 	}
 	list := make([]flow.Session, 0, len(paths))
 	for _, p := range paths {

@@ -84,6 +84,9 @@ func TestListFindRemove(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "being-created.db"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	if l, err := Newest(dir, 2); err != nil || len(l) != 2 || l[1].ID != third || l[0].ID != second {
+		t.Errorf("the newest two: %v, %v", l, err)
+	}
 	list, err := List(dir)
 	if err != nil || len(list) != 3 {
 		t.Fatalf("%v, %v", list, err)

@@ -60,7 +60,7 @@ func (q *request) session() error {
 		return err
 	}
 	j := q.s.sessionJSON(f)
-	all, err := q.s.Source.Sessions()
+	all, err := q.s.Source.Newest(maxSessions)
 	if err != nil {
 		q.s.log("web: sessions: %v", err) // the one that is shown can be shown all the same
 	}

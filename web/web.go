@@ -53,8 +53,8 @@ import (
 // A Source finds the sessions that are shown. Its methods are called by many
 // goroutines.
 type Source interface {
-	// Sessions lists what is recorded, newest first.
-	Sessions() ([]flow.Session, error)
+	// Newest lists the n newest of what is recorded, newest first.
+	Newest(n int) ([]flow.Session, error)
 	// First names the session that is shown first, by its ID.
 	First() (string, error)
 	// Open opens a session by its ID. The server closes it.

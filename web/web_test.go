@@ -26,7 +26,7 @@ type memory struct {
 	closed int
 }
 
-func (m *memory) Sessions() ([]flow.Session, error) {
+func (m *memory) Newest(int) ([]flow.Session, error) {
 	return []flow.Session{{ID: testID, Name: "test", State: "running"}}, nil
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strconv"
@@ -123,13 +124,13 @@ func attachThreads(r *store.Reader, xs []*flow.Exchange) error {
 	if len(missing) == 0 {
 		return nil
 	}
-	_, err := joined(r, xs)
+	_, err := joined(context.Background(), r, xs)
 	return err
 }
 
 // joined joins all calls of the session of r to conversations, and fills in
 // where those of xs stand.
-func joined(r *store.Reader, xs []*flow.Exchange) (*llm.Threads, error) {
+func joined(ctx context.Context, r *store.Reader, xs []*flow.Exchange) (*llm.Threads, error) {
 	all, err := r.Pick(store.Query{}, isCall)
 	if err != nil {
 		return nil, err
@@ -140,8 +141,8 @@ func joined(r *store.Reader, xs []*flow.Exchange) (*llm.Threads, error) {
 	}
 	var threads llm.Threads
 	return &threads, eachCall(r, all, func(read readCall) error {
-		if read.err != nil {
-			return nil
+		if err := ctx.Err(); err != nil || read.err != nil {
+			return err
 		}
 		links := thread(&threads, read.x, read.calls)
 		if x := by[read.x.ID]; x != nil && len(read.calls) > 0 {

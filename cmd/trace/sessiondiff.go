@@ -21,12 +21,12 @@ type turnPair struct{ a, b *turnOf }
 
 // align pairs the turns of two runs. Where all calls of a run stand decides;
 // pairs of which neither was chosen are left out.
-func align(ra, rb *store.Reader, as, bs []*flow.Exchange) ([]turnPair, error) {
-	ta, err := joined(ra, as)
+func align(ctx context.Context, ra, rb *store.Reader, as, bs []*flow.Exchange) ([]turnPair, error) {
+	ta, err := joined(ctx, ra, as)
 	if err != nil {
 		return nil, err
 	}
-	tb, err := joined(rb, bs)
+	tb, err := joined(ctx, rb, bs)
 	if err != nil {
 		return nil, err
 	}
@@ -75,15 +75,15 @@ func (o *diffOptions) sessions(ctx context.Context, w *terminal, stderr io.Write
 	}
 	defer closing(rb)
 	out := &diffOutput{p: &printer{w: w}, asJSON: o.json}
-	if err := compareTurns(ra, rb, a.flows, b.flows, out.add); err != nil {
+	if err := compareTurns(ctx, ra, rb, a.flows, b.flows, out.add); err != nil {
 		return err
 	}
 	return b.end(a.end(out.end(stderr, "neither session has calls to language models")))
 }
 
 // compareTurns calls fn with what differs in each place of two runs.
-func compareTurns(ra, rb *store.Reader, as, bs []*flow.Exchange, fn func(*comparison) error) error {
-	pairs, err := align(ra, rb, as, bs)
+func compareTurns(ctx context.Context, ra, rb *store.Reader, as, bs []*flow.Exchange, fn func(*comparison) error) error {
+	pairs, err := align(ctx, ra, rb, as, bs)
 	if err != nil {
 		return err
 	}

@@ -57,9 +57,12 @@ type requestBody struct {
 	text []byte
 }
 
-// keptBodies is how many bodies of requests are kept: whoever watches an answer
-// come asks for the same one several times a second.
-const keptBodies = 2
+// keptBodies is how many bodies of requests are kept, and how long they may be:
+// whoever watches an answer come asks for the same one several times a second.
+const (
+	keptBodies  = 2
+	maxKeptBody = 16 << 20
+)
 
 // detail is Reader.Detail, quicker for a flow that was asked for before.
 func (r *webRecord) detail(id int64) (*flow.Detail, error) {
@@ -84,12 +87,7 @@ func (r *webRecord) detail(id int64) (*flow.Detail, error) {
 		if d.RequestBody, err = r.Body(id, flow.Client); err != nil {
 			return nil, err
 		}
-		r.calls.mu.Lock()
-		if len(r.calls.bodies) == keptBodies {
-			r.calls.bodies = slices.Delete(r.calls.bodies, 0, 1)
-		}
-		r.calls.bodies = append(r.calls.bodies, requestBody{id, d.RequestBody})
-		r.calls.mu.Unlock()
+		r.calls.keep(requestBody{id, d.RequestBody})
 	}
 	if d.ResponseBody, err = r.Body(id, flow.Server); err != nil {
 		return nil, err
@@ -99,6 +97,19 @@ func (r *webRecord) detail(id int64) (*flow.Detail, error) {
 	}
 	d.Messages, err = r.Messages(id)
 	return d, err
+}
+
+// keep keeps a body in place of the one that was kept first.
+func (c *webCalls) keep(b requestBody) {
+	if len(b.text) > maxKeptBody {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.bodies) == keptBodies {
+		c.bodies = slices.Delete(c.bodies, 0, 1)
+	}
+	c.bodies = append(c.bodies, b)
 }
 
 // summary says what there is to say of a flow's calls, with where they stand.

@@ -56,7 +56,7 @@ func viewCompare(ctx context.Context, ra, rb web.Record) (any, error) {
 		}
 	}
 	list := []jsonComparison{}
-	err := compareTurns(readerOf(ra), readerOf(rb), chosen[0], chosen[1], func(c *comparison) error {
+	err := compareTurns(ctx, readerOf(ra), readerOf(rb), chosen[0], chosen[1], func(c *comparison) error {
 		if len(list) == maxCompared {
 			return errEnoughShown
 		}

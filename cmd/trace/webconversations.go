@@ -130,7 +130,7 @@ func (r *webRecord) summaries(ctx context.Context, xs []*flow.Exchange) error {
 	r.calls.mu.Unlock()
 	over := slices.DeleteFunc(slices.Clone(missing), func(x *flow.Exchange) bool { return !ended(x) })
 	if len(over) > maxJoined {
-		if _, err := joined(r.Reader, over); err != nil {
+		if _, err := joined(ctx, r.Reader, over); err != nil {
 			return err
 		}
 		r.calls.mu.Lock()

@@ -44,12 +44,15 @@ func (s *webSource) First() (string, error) {
 }
 
 // Sessions lists what is recorded, newest first.
-func (s *webSource) Sessions() ([]flow.Session, error) {
+func (s *webSource) Sessions() ([]flow.Session, error) { return s.Newest(0) }
+
+// Newest lists the n newest of what is recorded, newest first; all for 0.
+func (s *webSource) Newest(n int) ([]flow.Session, error) {
 	dir, err := store.Dir()
 	if err != nil {
 		return nil, err
 	}
-	list, err := store.List(dir)
+	list, err := store.Newest(dir, n)
 	list = slices.DeleteFunc(list, func(s flow.Session) bool { return s.PID == 0 && s.Name == "" }) // unreadable
 	slices.Reverse(list)
 	return list, err

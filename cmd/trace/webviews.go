@@ -45,9 +45,8 @@ func viewFlow(ctx context.Context, rec web.Record, id int64) (any, error) {
 	}
 	d := &flow.Detail{Exchange: *x}
 	if recognised(x) {
-		attachCalls(r, []*flow.Exchange{&d.Exchange})
-		if s := callOf(&d.Exchange); s != nil && s.Thread == nil && len(s.Calls) == 0 && ended(x) {
-			attachThreads(r, []*flow.Exchange{&d.Exchange})
+		if err := rec.(*webRecord).summaries(ctx, []*flow.Exchange{&d.Exchange}); err != nil {
+			return nil, problem(err)
 		}
 	}
 	parts := []*longBody{{member: "request", side: flow.Client, to: &d.RequestBody}, {member: "response", side: flow.Server, to: &d.ResponseBody}}
