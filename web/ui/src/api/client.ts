@@ -55,11 +55,14 @@ export class ApiError extends Error {
 
 /** The session whose flows are shown; "" is the newest. */
 export const session = signal("");
+/** Which session that was when the page was loaded. */
+export const pinned = signal("");
 
 export function address(path: string, params: Record<string, string | number | undefined> = {}): string {
   const q = new URLSearchParams();
   for (const [k, v] of Object.entries(params)) if (v !== undefined && v !== "") q.set(k, String(v));
-  if (session.value && !q.has("session")) q.set("session", session.value);
+  const chosen = session.value || pinned.value;
+  if (chosen && !q.has("session")) q.set("session", chosen);
   const s = q.toString();
   return path + (s ? "?" + s : "");
 }

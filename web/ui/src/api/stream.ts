@@ -1,7 +1,7 @@
 // Follows a run: a text/event-stream that is read by fetch, for an EventSource
 // can send no Authorization header. A stream that ends is taken up again where it
 // ended, later and later while trace does not answer.
-import { address, request, ApiError, session } from "./client";
+import { address, request, ApiError, pinned, session } from "./client";
 
 export interface Handlers {
   message(event: string, data: unknown): void;
@@ -51,7 +51,7 @@ export class EventParser {
 /** Follows until the returned function is called. */
 export function follow(h: Handlers): () => void {
   const stop = new AbortController();
-  const ours = session.value;
+  const ours = session.value || pinned.value;
   void (async () => {
     let wait = 500;
     while (!stop.signal.aborted) {

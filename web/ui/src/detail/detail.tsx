@@ -21,7 +21,7 @@ export function useFlow(id: string): { flow: Flow | null; error: ApiError | null
   const [state, set] = useState<{ id: string; flow: Flow | null; error: ApiError | null }>({ id: "", flow: null, error: null });
   useEffect(() => {
     if (!id) return;
-    let alive = true, timer = 0, running = false, again = false;
+    let alive = true, timer = 0, running = false, again = false, took = 0;
     const stop = new AbortController();
     const read = async () => {
       if (running) {
@@ -29,6 +29,7 @@ export function useFlow(id: string): { flow: Flow | null; error: ApiError | null
         return;
       }
       running = true;
+      const from = performance.now();
       try {
         const flow = await get<Flow>(flowPath(id), {}, stop.signal);
         if (alive) set({ id, flow, error: null });
@@ -36,6 +37,7 @@ export function useFlow(id: string): { flow: Flow | null; error: ApiError | null
         if (alive && (e as Error).name !== "AbortError") set((s) => ({ id, flow: s.id === id ? s.flow : null, error: e instanceof ApiError ? e : new ApiError(0, String(e)) }));
       }
       running = false;
+      took = performance.now() - from;
       if (again && alive) {
         again = false;
         later();
@@ -43,7 +45,7 @@ export function useFlow(id: string): { flow: Flow | null; error: ApiError | null
     };
     const later = () => {
       clearTimeout(timer);
-      timer = window.setTimeout(() => void read(), 250);
+      timer = window.setTimeout(() => void read(), Math.max(250, 5 * took)); // a long one less often
     };
     void read();
     const off = touched.subscribe((t) => t.id === id && t.n > 0 && later());

@@ -183,7 +183,7 @@ function TreeRow(p: { r: Row; i: number; now: boolean; on: () => void }) {
   const base = { id: "json-" + p.i, role: "treeitem" as const, "aria-level": depth + 1, class: "tree-row" + (p.now ? " now" : ""), style: indent, onClick: p.on };
   if (bad) return <div {...base}><span class="bad">malformed: {bad}</span></div>;
   if (more) return <div {...base}><span class="more">… {end ? "more" : count(n.v.count - (n.kids?.length ?? 0)) + " more"}</span></div>;
-  if (end) return <div {...base} role="none" id={undefined}><span class="j-mark">{n.v.kind === "object" ? "}" : "]"}</span></div>;
+  if (end) return <div {...base} role="none" id={undefined} aria-level={undefined}><span class="j-mark">{n.v.kind === "object" ? "}" : "]"}</span></div>;
   const isBox = container(n);
   return (
     <div {...base} aria-expanded={isBox ? n.open : undefined} aria-selected={p.now}>

@@ -2,7 +2,7 @@
 // that change them.
 import { computed, effect, signal } from "@preact/signals";
 import type { FlowEvent, Outline, Session } from "../model";
-import { ApiError, get, session } from "../api/client";
+import { ApiError, get, pinned, session } from "../api/client";
 import { follow } from "../api/stream";
 import { Flows } from "./flows";
 import { parseFilter } from "./filter";
@@ -39,9 +39,6 @@ export function onEvent(f: Listener): () => void {
   listeners.add(f);
   return () => listeners.delete(f);
 }
-/** The events that came while the page was open, for the event timeline. */
-export const liveEvents: LiveEvent[] = [];
-export const maxLiveEvents = 50_000;
 
 /** Grows with each change of a flow, so that views of it read it again. */
 export const touched = signal<{ id: string; n: number }>({ id: "", n: 0 });
@@ -66,19 +63,31 @@ export function choose(id: string): void {
   void load();
 }
 
+/** Reads again which sessions there are. */
+export async function refreshSessions(): Promise<void> {
+  try {
+    const s = await get<Session>("/api/session");
+    if (run.value && s.id === run.value.id) run.value = { ...run.value, sessions: s.sessions };
+  } catch {
+    // those that are known stay listed
+  }
+}
+
 /** Reads the session from its beginning, then follows it. */
 export async function load(): Promise<void> {
   const mine = ++generation;
   stopFollowing?.();
   flows.reset();
-  liveEvents.length = 0;
   held = [];
   heldCount.value = 0;
   loading.value = true;
   loadError.value = null;
   link.value = { state: "wait" };
+  pinned.value = "";
   try {
     run.value = await get<Session>("/api/session");
+    // Another session may become the newest; the page stays with this one.
+    pinned.value = run.value.id;
     let first = true;
     for (let more = true; more; first = false) {
       const p = await get<{ flows: Outline[] | null; next?: number; more?: boolean }>("/api/flows", { after: flows.seq, limit: first ? 500 : pageSize });
@@ -150,8 +159,6 @@ function flush(): void {
 }
 
 function heard(e: LiveEvent): void {
-  if (liveEvents.length >= maxLiveEvents) liveEvents.splice(0, maxLiveEvents / 10);
-  liveEvents.push(e);
   for (const f of listeners) f(e);
 }
 

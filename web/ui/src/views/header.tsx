@@ -1,7 +1,7 @@
 // The head of the page: which run, whether it is live, the views.
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { ComponentChildren } from "preact";
-import { choose, conversation, flows, following, help, heldCount, link, pause, paused, run, selected, view, type View } from "../state/app";
+import { choose, conversation, flows, following, help, heldCount, link, pause, paused, refreshSessions, run, selected, view, type View } from "../state/app";
 import { download, locked, session } from "../api/client";
 import { Button, say, Tabs } from "../base/ui";
 import { clock, count, day } from "../base/format";
@@ -26,11 +26,11 @@ export function Header() {
           <ClearButton />
         </span>
       )}
-      <Menu label="Export" name="Export">
+      <Menu label="Save what is shown as a file" name="Export">
         {(close) => <ExportItems close={close} />}
       </Menu>
       <Button on={() => (help.value = true)} title="Keys and filters (?)" label="Help" keys="?">?</Button>
-      <span class="away" role="status">{r ? `Session ${r.name}, ${r.state}` : ""}</span>
+      <h1 class="away">{r ? `trace: session ${title(r.name)}, ${r.state}` : "trace"}</h1>
     </header>
   );
 }
@@ -57,7 +57,7 @@ function SessionPicker() {
   if (!r) return <span class="session"><b>trace</b></span>;
   const list = r.sessions ?? [];
   return (
-    <Menu name={<><b class="session-name"><Line s={r.name || r.id} max={60} /></b> <span class="dim">{clock(r.started, false)}</span></>} label={"Session " + title(r.name) + ", choose another"} wide>
+    <Menu name={<><b class="session-name"><Line s={r.name || r.id} max={60} /></b> <span class="dim">{clock(r.started, false)}</span></>} label={"Session " + title(r.name) + ": choose another"} wide onOpen={() => void refreshSessions()}>
       {(close) => (
         <>
           {r.argv && <div class="menu-note" title={title(r.argv.join(" "))}><code><Line s={r.argv.join(" ")} max={160} /></code></div>}
@@ -101,7 +101,7 @@ function ExportItems(p: { close: () => void }) {
 }
 
 /** A button with a menu below it. */
-export function Menu(p: { name: ComponentChildren; label: string; children: (close: () => void) => ComponentChildren; wide?: boolean }) {
+export function Menu(p: { name: ComponentChildren; label: string; children: (close: () => void) => ComponentChildren; wide?: boolean; onOpen?: () => void }) {
   const [open, setOpen] = useState(false);
   const box = useRef<HTMLSpanElement>(null);
   useEffect(() => {
@@ -128,7 +128,7 @@ export function Menu(p: { name: ComponentChildren; label: string; children: (clo
   };
   return (
     <span class="menu-box" ref={box} onKeyDown={keys}>
-      <button type="button" class="button menu-button" aria-haspopup="menu" aria-expanded={open} aria-label={p.label} onClick={() => setOpen(!open)}>{p.name} <span aria-hidden="true" class="caret" /></button>
+      <button type="button" class="button menu-button" aria-haspopup="menu" aria-expanded={open} title={p.label} onClick={() => (open || p.onOpen?.(), setOpen(!open))}>{p.name} <span aria-hidden="true" class="caret" /></button>
       {open && <div class={"menu" + (p.wide ? " wide" : "")} role="menu">{p.children(close)}</div>}
     </span>
   );
