@@ -79,7 +79,23 @@ export function boundaries(turns: Turn[], id: string): Map<number, Turn> {
   return out;
 }
 
-export function CallView(p: { id: string; conversation?: Conversation | null; onTurn: (id: string) => void; started: Context["started"] }) {
+interface CallProps {
+  id: string; conversation?: Conversation | null; onTurn: (id: string) => void; started: Context["started"];
+  /** It stands above a later call that is the one looked at. */
+  past?: boolean;
+}
+
+/** The turns that are not in the request: kept by the provider, or summarised. */
+function Before(p: CallProps & { first: Turn | undefined }) {
+  const [open, setOpen] = useState(false);
+  const id = p.first?.previous;
+  if (!id || !p.conversation?.calls.includes(id)) return null;
+  if (open) return <CallView id={id} conversation={p.conversation} onTurn={p.onTurn} started={p.started} past />;
+  const why = p.first?.compacted ? "The conversation was summarised here." : p.first?.edited ? "What was said before was changed here." : "What was said before is not in this request.";
+  return <p class="older dim">{why} <button type="button" class="button" onClick={() => setOpen(true)}>Show the turn before (flow {id})</button></p>;
+}
+
+export function CallView(p: CallProps) {
   const { call: c, error } = useCall(p.id);
   const box = useRef<HTMLDivElement>(null);
   const atEnd = useRef(true);
@@ -94,25 +110,27 @@ export function CallView(p: { id: string; conversation?: Conversation | null; on
   }, [!!c]);
   useEffect(() => {
     const el = box.current?.closest<HTMLElement>(".scroll");
-    if (el && live && atEnd.current) el.scrollTop = el.scrollHeight;
+    if (el && live && !p.past && atEnd.current) el.scrollTop = el.scrollHeight;
   }, [size, live]);
   if (error && !c) return <Empty title="The call cannot be read" bad><p>{error}</p></Empty>;
   if (!c) return <Empty title="Reading the call…" />;
   const messages = c.messages ?? [];
   const answer = c.answer ?? [];
   const firstNew = messages.findIndex((m) => m.new);
-  const newFrom = c.new_from ?? (firstNew >= 0 ? firstNew : (c.thread?.shared_messages ?? 0));
+  const newFrom = p.past ? messages.length : c.new_from ?? (firstNew >= 0 ? firstNew : (c.thread?.shared_messages ?? 0));
   const bounds = boundaries(p.conversation?.turns ?? [], p.id);
+  const first = bounds.get(Math.min(...bounds.keys()));
   const calls = new Set<string>();
   for (const m of [...messages, ...answer]) for (const b of m.blocks) if (b.kind === "tool_call" && b.id) calls.add(b.id);
   const x: Context = { results: resultsOf([...messages, ...answer]), calls, live, started: p.started };
   return (
-    <div class="chat" ref={box}>
+    <div class={"chat" + (p.past ? " past" : "")} ref={box}>
+      <Before {...p} first={first} />
       <Preface c={c} />
-      <History messages={messages} newFrom={newFrom} bounds={bounds} x={x} onTurn={p.onTurn} here={p.id} />
+      <History messages={messages} newFrom={newFrom} bounds={bounds} x={x} onTurn={p.onTurn} here={p.past ? "" : p.id} />
       <section class="answer" aria-label="Answer" aria-busy={live}>
         {!bounds.size && <TurnLine t={{ id: p.id, turn: c.thread?.turn, usage: c.usage, model: c.model, cache: c.cache, cost: c.cost, duration_ms: c.duration_ms }} here />}
-        {answer.map((m, i) => <MessageView key={"a" + i} m={m} fresh x={x} streaming={live && i === answer.length - 1} answer />)}
+        {answer.map((m, i) => <MessageView key={"a" + i} m={m} fresh={!p.past} x={x} streaming={live && i === answer.length - 1} answer />)}
         {live && !answer.length && <div class="message assistant"><span class="role">assistant</span><div class="said"><span class="dim">waiting for the first token</span> <span class="caret-live" /></div></div>}
         {c.error && <div class="box bad" role="alert"><b><Line s={c.error.type} max={60} /></b> <Line s={c.error.message} max={1000} /></div>}
         <AnswerFoot c={c} live={live} />
@@ -125,6 +143,7 @@ function Preface(p: { c: Call }) {
   const { c } = p;
   const system = (c.system ?? []).map((b) => b.text ?? "");
   const params = Object.entries(c.params ?? {});
+  if (!system.length && !c.tools?.length && !params.length) return null;
   return (
     <div class="preface">
       {system.length > 0 && <Fold head={<span>System prompt <span class="dim">{bytes(system.reduce((n, s) => n + s.length, 0))}{system.length > 1 ? ` in ${system.length} blocks` : ""}</span></span>}>
