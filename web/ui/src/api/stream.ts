@@ -65,7 +65,7 @@ export function follow(h: Handlers): () => void {
         });
       } catch (e) {
         if (stop.signal.aborted) return;
-        why = e instanceof ApiError ? e : new ApiError(0, String(e));
+        why = e instanceof ApiError ? e : new ApiError(0, "the connection broke");
       }
       if (stop.signal.aborted || (why && why.status >= 400 && why.status < 500)) return h.closed(why, 0);
       h.closed(why, wait);

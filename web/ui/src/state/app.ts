@@ -132,7 +132,8 @@ function listen(mine: number): void {
       } else if (event === "removed") flows.remove((data as { ids?: string[] }).ids ?? []);
       else if (event === "resync") for (const f of listeners) f({ flow: "", at_ms: 0 }); // events were left out
       else if (event === "bye") {
-        run.value = { ...run.value!, live: false, state: run.value?.state === "running" ? "ended" : (run.value?.state ?? "ended") };
+        const exit = (data as { exit?: number | null }).exit;
+        run.value = { ...run.value!, live: false, exit: exit ?? run.value?.exit, state: run.value?.state === "running" ? "ended" : (run.value?.state ?? "ended") };
         link.value = { state: "gone", why: (data as { hint?: string }).hint };
         stopFollowing?.();
       }

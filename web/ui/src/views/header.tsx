@@ -138,13 +138,13 @@ export function Menu(p: { name: ComponentChildren; label: string; children: (clo
 export function Banner() {
   const l = link.value;
   const show = <code>trace web{session.value || run.value ? " " + (session.value || run.value?.id) : ""}</code>;
-  if (l.state === "gone") return <div class="banner calm" role="status"><b>The run has ended</b>, and with it the server of this page. What was read stays here; {show} shows all of the record.</div>;
+  if (l.state === "gone") return <div class="banner calm" role="status"><b>The run has ended</b>, and with it the server of this page. What was read stays here; {run.value?.file === "" ? "nothing else was kept (--no-save)." : <>{show} shows all of the record.</>}</div>;
   if (locked.value) return <div class="banner" role="alert"><b>Another trace answers at this address</b>, and it does not know the token of this page. What was read stays here; {show} shows the record.</div>;
   if (l.state !== "lost") return null;
   return (
     <div class="banner" role="alert">
       <b>trace does not answer</b> ({l.why}). {run.value?.state === "running" || l.again ? "If its run has ended, this page goes with it: " : ""}
-      what was read stays here; {show} shows the record again.
+      what was read stays here; {show} shows the record again, if it was kept.
       {l.again ? " Trying again…" : ""}
     </div>
   );
