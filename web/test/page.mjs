@@ -26,7 +26,7 @@ await step("the token leaves the address", async () => {
 await step("rows appear as they happen", async () => {
   // The agent waits within its second answer: the row is open, and live.
   await until("an open call", () => [...document.querySelectorAll(".timeline .flow.open")].some((r) => r.textContent.includes("llm")));
-  want("link", await page.locator(".link").innerText(), "live");
+  await until("live", () => document.querySelector(".link")?.textContent === "live");
   want("process", await row("/packages/clock").locator(".c-process").innerText(), /python/);
   want("status", await row("/missing").locator(".c-status").innerText(), /404/);
   want("opaque", await row("internal.example.org").getAttribute("class"), /opaque/);

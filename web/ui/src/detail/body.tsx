@@ -53,8 +53,8 @@ export function BodyView(p: { url: string; name: string; live: boolean; empty: b
         {p.live && <Button on={() => setRead(read + 1)} title="The answer is still coming">Read again</Button>}
         <Button on={() => void request(p.url).then((r) => r.blob()).then((b) => save(b, p.name))}>Save</Button>
       </div>
-      {body.have < body.size && <p class="box note">The first {bytes(body.have)} of {bytes(body.size)}.{" "}
-        {body.have < 90e6 ? "The record keeps no more: --max-body." : "Save has all of it."}</p>}
+      {body.truncated && !p.live && <p class="box note">The record has only the beginning of this body: {bytes(body.size)}. More was not kept (--max-body) or did not come.</p>}
+      {body.have < body.size && <p class="box note">The first {bytes(body.have)} of {bytes(body.size)}. Save has all of it.</p>}
       {now === "tree" && <JsonTree doc={doc} sequence={body.shape === "ndjson"} small={body.have < 20_000} />}
       {now === "text" && <TextView doc={doc} />}
       {now === "hex" && <HexView doc={doc} size={body.have} />}

@@ -14,7 +14,7 @@ export type Question =
   | { op: "find"; text: string; from: number };
 
 /** What a body is. */
-export interface Body { have: number; size: number; type: string; shape: "json" | "ndjson" | ""; text: boolean; image: string }
+export interface Body { have: number; size: number; type: string; shape: "json" | "ndjson" | ""; text: boolean; image: string; truncated?: boolean }
 
 export interface TextRow { text: string; begins: boolean }
 

@@ -2,7 +2,7 @@
 // that the page never waits for fifty megabytes.
 import { imageType, isText, find, rowOf, rows } from "./lines";
 import { members, sequence, shape, stringAt, valueAt } from "./json";
-import type { Question } from "./protocol";
+import type { Body, Question } from "./protocol";
 
 /** More than this of one body is not taken into the browser. */
 const maxBody = 96 << 20;
@@ -92,10 +92,10 @@ async function open(url: string, token: string, progress: (p: { have: number; si
       progress({ have, size });
     }
   }
-  return take(all.subarray(0, have), r.headers.get("X-Trace-Type") ?? "", size);
+  return { ...take(all.subarray(0, have), r.headers.get("X-Trace-Type") ?? "", size), truncated: r.headers.get("X-Trace-Truncated") === "true" };
 }
 
-function take(b: Uint8Array, type: string, size: number): unknown {
+function take(b: Uint8Array, type: string, size: number): Body {
   body = b as Uint8Array<ArrayBuffer>;
   cols = 0;
   return { have: b.length, size: size < 0 ? b.length : size, type, shape: shape(b), text: isText(b), image: imageType(b, type) };
