@@ -80,7 +80,7 @@ func (o *origin) entryOf(r *http.Request) entry {
 	if o.upgrade && r.Header.Get("Upgrade") == "h2c" {
 		r.Proto = "HTTP/2.0" // of its answer
 	}
-	return entry{method: r.Method, path: r.URL.RequestURI(), proto: r.Proto, userAgent: r.UserAgent(), headers: r.Header, secure: r.TLS != nil}
+	return entry{method: r.Method, path: r.URL.RequestURI(), proto: r.Proto, userAgent: r.UserAgent(), host: r.Host, headers: r.Header, secure: r.TLS != nil}
 }
 
 // echoWebSocket accepts a WebSocket, deflated where the client offers that,

@@ -116,6 +116,7 @@ type entry struct {
 	reqSize, respSize int64
 	reqHash, respHash string
 	userAgent, proto  string
+	host              string
 	headers           http.Header
 	secure            bool
 	// Of gRPC: messages of both sides; of a WebSocket those of the client

@@ -153,3 +153,39 @@ func TestProxyRun(t *testing.T) {
 		t.Errorf("exit %d, want the child's 7", code)
 	}
 }
+
+// TestProxyAgain: what went by a proxy or a base URL is sent again, and exported, as its
+// server got it.
+func TestProxyAgain(t *testing.T) {
+	need(t, "curl")
+	ca := newAuthority(t, "again")
+	o := serve(t, &tls.Config{Certificates: []tls.Certificate{ca.leaf(t, []string{"api.openai.com"}, nil)}}, nil)
+	clear := serve(t, nil, nil)
+	j := newJob(t, both()[0])
+	root := j.file("root.pem", ca.pem())
+	for _, c := range []struct {
+		o     *origin
+		flags []string
+		say   string
+		path  string
+	}{
+		{clear, []string{"--proxy", "--connect-to", "plain.example:80:" + clear.addr}, "curl -sS -H 'X-A: b' -d question http://plain.example/echo?q", "/echo?q"},
+		{o, []string{"--connect-to", "api.openai.com:443:" + o.addr, "--upstream-ca", root}, "curl -sS -H 'X-A: b' -d question $OPENAI_BASE_URL/echo?q", "/v1/echo?q"},
+	} {
+		j.must(j.trace(slices.Concat([]string{"run"}, c.flags, []string{"--", "sh", "-c", c.say})...), 0)
+		again := j.must(j.trace(slices.Concat([]string{"flows", "replay", "1"}, slices.DeleteFunc(slices.Clone(c.flags), func(f string) bool { return f == "--proxy" }))...), 0)
+		log := c.o.entries()
+		if len(log) != 2 || log[1].path != c.path || log[1].reqHash != log[0].reqHash || log[1].headers.Get("Proxy-Authorization") != "" || log[1].headers.Get("X-A") != "b" {
+			t.Errorf("sent again: %+v; %s", log, again.stderr)
+		}
+		if log[1].host != log[0].host {
+			t.Errorf("Host %q, was %q", log[1].host, log[0].host)
+		}
+		curl := j.must(j.trace("flows", "dump", "--format", "curl"), 0).stdout
+		for _, not := range []string{"127.0.0.1", "Proxy-", "--request-target"} {
+			if strings.Contains(curl, not) {
+				t.Errorf("%q is in %s", not, curl)
+			}
+		}
+	}
+}

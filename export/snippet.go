@@ -27,6 +27,7 @@ type snippet struct {
 	coded   bool // the client takes compressed answers
 	stream  bool // the answer was streamed
 	upgrade bool // to a WebSocket
+	based   bool // it was addressed to a base URL of ours: its server got another target and Host
 }
 
 type snippetField struct {
@@ -56,7 +57,8 @@ func snippetOf(x *flow.Exchange, src Source) (*snippet, error) {
 	s.sent = len(s.body) > 0 || h.Get("content-length") == "0"
 	url := webAddress(x)
 	s.url = s.secrets.split(inQuery, "", url)
-	if target := h.Target; target != "" && !strings.HasSuffix(url, target) && !strings.Contains(target, "://") {
+	s.based = x.Conn.Source == flow.SourceReverse
+	if target := h.Target; target != "" && !s.based && !strings.HasSuffix(url, target) && !strings.Contains(target, "://") {
 		s.target = target
 	}
 	decoded := x.Request.Body != nil && x.Request.Body.Encoding != ""
@@ -79,6 +81,8 @@ func (s *snippet) drop(f flow.Field, h *flow.Head, url string, decoded bool) boo
 	switch name := strings.ToLower(f.Name); name {
 	case "content-length", "transfer-encoding", "keep-alive", "proxy-connection":
 		return true
+	case "proxy-authorization": // was for a proxy, which is not asked here
+		return strings.Contains(h.Target, "://") && !strings.HasPrefix(h.Target, "/")
 	case "connection", "upgrade":
 		return !s.upgrade
 	case "http2-settings":
@@ -86,7 +90,7 @@ func (s *snippet) drop(f flow.Field, h *flow.Head, url string, decoded bool) boo
 	case "content-encoding":
 		return decoded
 	case "host":
-		return strings.HasPrefix(url, h.Scheme+"://"+f.Value+"/") || strings.EqualFold(f.Value, h.Host)
+		return s.based || strings.HasPrefix(url, h.Scheme+"://"+f.Value+"/") || strings.EqualFold(f.Value, h.Host)
 	}
 	return strings.HasPrefix(f.Name, ":")
 }

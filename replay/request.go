@@ -2,6 +2,7 @@ package replay
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"net/url"
@@ -43,6 +44,7 @@ func Make(d *flow.Detail, o Options) (r *Request, secrets []string, err error) {
 	if o.Fields != nil {
 		h.Fields = slices.Clone(o.Fields)
 	}
+	moved := address(h, d)
 	if o.Method != "" {
 		h.Method = o.Method
 	}
@@ -68,7 +70,7 @@ func Make(d *flow.Detail, o Options) (r *Request, secrets []string, err error) {
 		r.Notes = append(r.Notes, fmt.Sprintf("%d placeholders in the body are sent as they stand", f.kept))
 	}
 	upgrades := r.stay()
-	if !changed && !upgrades && len(f.values) == 0 && o.plain() && len(o.Raw) > 0 && !o.Clipped && h.Version != "2" {
+	if !changed && !moved && !upgrades && len(f.values) == 0 && o.plain() && len(o.Raw) > 0 && !o.Clipped && h.Version != "2" {
 		r.Exact = o.Raw
 		r.Notes = append(r.Notes, "the bytes are those that were on the wire")
 	}
@@ -77,6 +79,40 @@ func Make(d *flow.Detail, o Options) (r *Request, secrets []string, err error) {
 	}
 	r.measure(d)
 	return r, f.values, nil
+}
+
+// Sent returns the head of a recorded request as its server gets it, which is not
+// as the child sent it where that went by a proxy or a base URL.
+func Sent(d *flow.Detail) flow.Head {
+	h := *d.Request.Head
+	h.Fields = slices.Clone(h.Fields)
+	address(&h, d)
+	return h
+}
+
+// address makes the head of a request that went by a proxy or a base URL one for
+// its server, and tells whether it was one.
+func address(h *flow.Head, d *flow.Detail) bool {
+	scheme, _, absolute := strings.Cut(h.Target, "://") // RFC 9112 section 3.2.2
+	absolute = absolute && !strings.ContainsAny(scheme, "/?")
+	if !absolute && d.Forwarded == nil {
+		return false
+	}
+	h.Target = h.Path
+	for _, name := range []string{"Proxy-Authorization", "Proxy-Connection"} {
+		h.Fields = dropField(h.Fields, name)
+	}
+	authority := hostPort(h.Scheme, h.Host, h.Port)
+	if d.Forwarded != nil && d.Forwarded.Head != nil {
+		authority = cmp.Or(d.Forwarded.Head.Get("Host"), d.Forwarded.Head.Authority, authority)
+	}
+	if h.Authority != "" {
+		h.Authority = authority
+	}
+	if host := h.Get("Host"); host != "" && host == d.Request.Head.Get("Host") {
+		h.Fields = setField(h.Fields, "Host", authority)
+	}
+	return true
 }
 
 // plain reports whether nothing is to be changed by hand.

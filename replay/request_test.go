@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"trace/flow"
 )
@@ -310,5 +311,34 @@ func TestDiff(t *testing.T) {
 	}
 	if c := Diff(&flow.Detail{}, b); len(c) != 1 || c[0].Old != "no answer" {
 		t.Errorf("%+v", c)
+	}
+}
+
+// TestAddressed: what went by a proxy or a base URL is sent again as its server got
+// it, and what was for the proxy stays out.
+func TestAddressed(t *testing.T) {
+	by := detail("x", flow.Field{Name: "Proxy-Authorization", Value: "Basic [REDACTED:basic]"}, flow.Field{Name: "Proxy-Connection", Value: "Keep-Alive"}, flow.Field{Name: "A", Value: "b"})
+	by.Request.Head.Target = "https://api.anthropic.com" + by.Request.Head.Path
+	base := detail("x", flow.Field{Name: "A", Value: "b"})
+	base.Request.Head.Target = "/anthropic" + base.Request.Head.Path
+	base.Request.Head.Fields[0].Value = "127.0.0.1:4000"
+	base.Forwarded = &flow.Part{Head: &flow.Head{Fields: []flow.Field{{Name: "Host", Value: "api.anthropic.com:443"}}}}
+	for host, d := range map[string]*flow.Detail{"api.anthropic.com": by, "api.anthropic.com:443": base} {
+		raw := []byte("POST x HTTP/1.1\r\n\r\nx")
+		r, _, err := Make(d, Options{Raw: raw})
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := r.Head
+		if h.Target != "/v1/messages?beta=true" || h.Get("Host") != host || h.Get("Proxy-Authorization") != "" || h.Get("Proxy-Connection") != "" || h.Get("A") != "b" || r.Exact != nil {
+			t.Errorf("%+v, exact %q", h, r.Exact)
+		}
+		tpl, err := NewTemplate("n", "s/1", d, time.Now())
+		if err != nil || tpl.Request.Target != "" || len(tpl.Request.Headers) != 2 || tpl.Request.Headers[0][1] != host {
+			t.Errorf("%+v, %v", tpl.Request, err)
+		}
+		if d.Request.Head.Target == h.Target {
+			t.Error("the record itself was changed")
+		}
 	}
 }

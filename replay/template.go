@@ -65,7 +65,8 @@ func NewTemplate(name, id string, d *flow.Detail, saved time.Time) (*Template, e
 	if err := sendable(d); err != nil {
 		return nil, err
 	}
-	h := d.Request.Head
+	head := Sent(d)
+	h := &head
 	t := &Template{Name: name, Saved: flow.Stamp(saved), Flow: id, Request: TemplateRequest{
 		Method: h.Method, Scheme: h.Scheme, Host: h.Host, Port: h.Port, Path: h.Path, Authority: h.Authority, Version: h.Version,
 		Headers: pairs(h.Fields), Encoding: d.Request.Body.Encoding, Trailers: pairs(d.Request.Body.Trailers),
