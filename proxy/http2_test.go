@@ -247,7 +247,7 @@ func TestSocketRefused(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		io.WriteString(conn, string(preface))
+		conn.Write(preface)
 		fr := http2.NewFramer(conn, conn)
 		fr.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 		fr.WriteSettings()
