@@ -135,7 +135,8 @@ const readTime = time.Second
 
 // Calls finds out what rows tell of calls to language models. Of those that have
 // ended and have no summary, from an older trace or a run that was killed, it reads
-// as many as it can in a while, the newest first; with now all.
+// as many as it can in a while, the newest first; with now all
+// that are not too long.
 func (r *webRecord) Calls(xs []*flow.Exchange, now bool) map[int64]web.Call {
 	var own []*flow.Exchange // flows are shared, what is found out is ours
 	for _, x := range xs {
@@ -154,7 +155,7 @@ func (r *webRecord) Calls(xs []*flow.Exchange, now bool) map[int64]web.Call {
 	slices.Reverse(missing)
 	until := time.Now().Add(readTime)
 	inParallel(missing, func(x *flow.Exchange) {
-		if now || ended(x) && time.Now().Before(until) {
+		if sizeOf(x) <= summariseBytes && (now || ended(x) && time.Now().Before(until)) {
 			attachRead(r.Reader, x)
 		}
 	})
