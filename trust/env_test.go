@@ -83,3 +83,35 @@ func TestSingleFilesOfDirectories(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestFiles: without a mount namespace there is a file for the variables to name, and
+// nothing is covered.
+func TestFiles(t *testing.T) {
+	sys, own, ours := newRoot(t, "sys"), newRoot(t, "own"), newRoot(t, "trace ours")
+	h := newHost(t)
+	h.file("/etc/ssl/certs/ca-certificates.crt", pemOf(sys))
+	h.file("/etc/ssl/certs/java/cacerts", "no keystore")
+	h.file("/home/u/own.pem", pemOf(own))
+	p, err := Build(Options{CA: ours.Raw, Root: h.root, Dir: "/private", Files: true,
+		Env: []string{"SSL_CERT_FILE=/home/u/own.pem", "SSL_CERT_DIR=/etc/ssl/certs", "npm_config_cafile=/home/u/own.pem", "HTTPS_PROXY=x"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(p.Trees) != 0 || len(p.Files) != 1 || p.Files[0].Target != "" || p.Bundle != "/private/"+p.Files[0].Name {
+		t.Fatalf("%d trees, files %+v, bundle %s", len(p.Trees), p.Files, p.Bundle)
+	}
+	if got := names(t, string(p.Files[0].Data)); !slices.Equal(got, []string{"sys", "own", "trace ours"}) {
+		t.Errorf("combined %v", got)
+	}
+	for _, name := range slices.Concat(always, []string{"npm_config_cafile"}) {
+		if v := getenv(p, name); v != p.Bundle {
+			t.Errorf("%s=%s", name, v)
+		}
+	}
+	if v := getenv(p, "SSL_CERT_DIR"); v != "/etc/ssl/certs" {
+		t.Errorf("SSL_CERT_DIR=%s", v)
+	}
+	if !slices.Equal(p.Removed, []string{"HTTPS_PROXY"}) {
+		t.Errorf("removed %q", p.Removed)
+	}
+}
