@@ -1,9 +1,10 @@
 # make demo   builds trace and shows it on a local server
 # make test   everything that continuous integration checks
+# make dist   makes archives and packages; dist-verify makes them again and compares
 # make web    bundles the live page from web/ui into web/ui/dist
 # make bench  measures it beside other tools and writes docs/benchmarks.md
 # make soak   runs it under load and faults: minutes, or SOAKTIME=2h
-# CONTRIBUTORS: docs/architecture.md says how the house is built.
+# CONTRIBUTING.md says what a change looks like, docs/architecture.md how the house is built.
 
 GO          ?= go
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -22,7 +23,7 @@ RACE := $(shell command -v gcc >/dev/null 2>&1 && echo -race)
 # Systems that `lint` builds trace for, beside the one that tests run on.
 SYSTEMS := darwin/arm64 darwin/amd64 linux/arm64
 
-.PHONY: $(SYSTEMS) build test demo bench microbench fuzz soak random lint cover install clean
+.PHONY: $(SYSTEMS) dist dist-verify notices build test demo bench microbench fuzz soak random lint cover install clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/trace ./cmd/trace
@@ -35,11 +36,13 @@ test: build lint
 	@$(if $(RACE),,echo 'no C compiler found: tests run without the race detector')
 	@mkdir -p bin && $(GO) build -o bin/testreport ./cmd/testreport
 	@set -x; { $(GO) test $(RACE) -short -json -timeout 15m $$($(GO) list ./... ahead/... | grep -Ev '/(flow|wire|redact|export|e2e)$$'); \
-	$(GO) test -json -timeout 20m $(PLAIN); } 2>&1 | bin/testreport
+	$(GO) test -json -timeout 20m $(PLAIN); \
+	cd release && $(GO) test -json -timeout 10m ./...; } 2>&1 | bin/testreport
 
 lint: $(SYSTEMS)
 	$(GO) vet ./... ahead/...
 	$(GO) run $(STATICCHECK) ./... ahead/...
+	cd release && $(GO) vet ./... && $(GO) run $(STATICCHECK) ./...
 
 $(SYSTEMS):
 	GOOS=$(@D) GOARCH=$(@F) CGO_ENABLED=0 $(GO) build -o /dev/null ./cmd/trace
@@ -71,6 +74,15 @@ random:
 
 cover:
 	$(GO) test -coverprofile coverage.out ./... && $(GO) tool cover -func coverage.out | tail -n 1
+
+dist:
+	cd release && GO='$(GO)' $(GO) run . -o ../dist $(DISTFLAGS)
+
+dist-verify:
+	cd release && GO='$(GO)' $(GO) run . -o ../dist -verify $(DISTFLAGS)
+
+notices:
+	cd release && GO='$(GO)' $(GO) run . -notices ../THIRD_PARTY_NOTICES
 
 install: build
 	install -D -m 0755 bin/trace $(DESTDIR)$(PREFIX)/bin/trace

@@ -55,6 +55,7 @@ var mayImport = map[string][]string{
 	"control":        {},
 	"cmd/trace":      {"*"},
 	"web/build":      {},
+	"release":        {},
 	"cmd/testreport": {},
 	"cmd/demo":       {"testcert"},
 	"bench":          {"testcert"},
@@ -74,6 +75,7 @@ var only = map[string][]string{
 	"filippo.io/age":                         {"anchor"},
 	"github.com/modelcontextprotocol/go-sdk": {"mcp"},
 	"github.com/google/jsonschema-go":        {"mcp"},
+	"github.com/google/rpmpack":              {"release"},
 }
 
 // tunTypes is the one exception: the interface where link and stack meet.

@@ -115,8 +115,8 @@ func (p *page) rootSections() {
 		p.item(roff(row[0]), row[1])
 	}
 	p.section("FILES")
-	p.item("\\fI$XDG_STATE_HOME\\fR/trace/", "Recorded sessions (~/.local/state/trace where the variable is not set).")
-	p.item("\\fI$XDG_CONFIG_HOME\\fR/trace/", "The configuration, and the lasting authority of trace ca (~/.config/trace where it is not set).")
+	p.item("\\fI$XDG_STATE_HOME\\fR/trace/", "Recorded sessions, and the lasting authority of trace ca (~/.local/state/trace where the variable is not set).")
+	p.item("\\fI$XDG_CONFIG_HOME\\fR/trace/", "The configuration file, config.json (~/.config/trace where it is not set).")
 }
 
 func (p *page) section(name string) { fmt.Fprintf(p, ".SH %s\n", name) }
