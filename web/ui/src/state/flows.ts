@@ -25,6 +25,7 @@ export class Flows {
   private sort: SortKey = "";
   private down = false;
   private due = false;
+  private framed = false;
   totals = { errors: 0, opaque: 0, bytes: 0, prompt: 0, output: 0, calls: 0, cached: 0 };
 
   get(id: string): Outline | undefined {
@@ -70,7 +71,7 @@ export class Flows {
       this.places?.set(r.id, this.seen.length - 1);
     }
     if (moved || this.sort) this.gather();
-    this.draw();
+    this.draw(true);
   }
 
   remove(ids: string[]): void {
@@ -175,12 +176,27 @@ export class Flows {
     return this.places.get(id) ?? -1;
   }
 
-  private draw(): void {
-    if (this.due) return;
-    this.due = true;
+  private drawn = 0;
+
+  /** Shows what has changed. Rows that pour in are shown ten times a second, which
+   * leaves the page time for its reader; what he does himself is shown at once. */
+  private draw(pouring = false): void {
+    const wait = pouring ? 100 - (performance.now() - this.drawn) : 0;
+    if (this.due && wait > 0) return;
+    if (!this.due && wait > 0) {
+      this.due = true;
+      setTimeout(() => {
+        this.due = false;
+        this.draw();
+      }, wait);
+      return;
+    }
+    if (this.framed) return;
+    this.framed = true;
     // A tab in the background has no frames; it is brought up to date when it is seen.
     requestAnimationFrame(() => {
-      this.due = false;
+      this.framed = false;
+      this.drawn = performance.now();
       this.version.value++;
     });
   }

@@ -76,9 +76,12 @@ function SessionPicker() {
   );
 }
 
+/** The server reads addresses of 32 KB. */
+const maxNamed = 1500;
+
 function ExportItems(p: { close: () => void }) {
   const ids = selected.value;
-  const shownIds = () => (flows.seen.length < flows.rows.length && flows.seen.length <= 2000 ? flows.seen.map((i) => flows.rows[i]!.id).join(",") : undefined);
+  const shownIds = () => (flows.seen.length < flows.rows.length && flows.seen.length <= maxNamed ? flows.seen.map((i) => flows.rows[i]!.id).join(",") : undefined);
   const item = (name: string, format: string, what: Record<string, string | undefined>, file: string) => (
     <button type="button" role="menuitem" class="menu-item" onClick={() => {
       p.close();
