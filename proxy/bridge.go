@@ -203,12 +203,11 @@ func (s *session) dialServer(ctx context.Context, to destination, protocols ...s
 			conn.Close()
 			return nil, leg, err
 		}
-		conn, leg = c, legOf(c.ConnectionState())
-		leg.Offered = protocols
+		conn, leg = c, legOf(c.ConnectionState(), protocols)
 	}
 	now := time.Now()
 	s.change(func(f *flow.Conn) {
-		f.Host, f.Upstream, f.Error = to.host, leg, nil
+		f.Host, f.Upstream, f.Error = hostOf(to.host), leg, nil
 		f.DNS, f.Connect = found, now.Sub(began)-found
 		if leg.Version != "" {
 			f.SSL = now.Sub(connected)

@@ -3,7 +3,6 @@ package proxy
 import (
 	"crypto/tls"
 	"net"
-	"net/http/httptrace"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,37 +35,15 @@ type upstream struct {
 
 // connect makes a connection to a server.
 func (s *session) connect(to destination) (*upstream, error) {
-	var dns, began, connect time.Time
-	began = time.Now()
-	var found time.Duration
-	ctx := httptrace.WithClientTrace(s.ctx, &httptrace.ClientTrace{
-		DNSStart: func(httptrace.DNSStartInfo) { dns = time.Now() },
-		DNSDone:  func(httptrace.DNSDoneInfo) { found = time.Since(dns) },
-	})
-	raw, err := s.way.dial(ctx, to)
-	connect = time.Now()
+	conn, _, err := s.dialServer(s.ctx, to, "http/1.1")
 	if err != nil {
 		return nil, err
 	}
-	u := &upstream{s: s, to: to, raw: raw, conn: raw, done: make(chan struct{})}
+	u := &upstream{s: s, to: to, raw: conn, conn: conn, done: make(chan struct{})}
 	u.turn.L = &u.mu
-	var leg flow.TLS
-	if to.scheme == "https" {
-		c := tls.Client(raw, s.way.tlsConfig(to.host, "http/1.1"))
-		if err := c.HandshakeContext(ctx); err != nil {
-			raw.Close()
-			return nil, err
-		}
-		u.conn, leg = c, legOf(c.ConnectionState())
+	if c, ok := conn.(*tls.Conn); ok {
+		u.raw = c.NetConn()
 	}
-	now := time.Now()
-	s.change(func(f *flow.Conn) {
-		f.Host, f.Upstream, f.Error = hostOf(to.host), leg, nil
-		f.DNS, f.Connect = found, now.Sub(began)-found
-		if leg.Version != "" {
-			f.SSL = now.Sub(connect)
-		}
-	})
 	s.mu.Lock()
 	f := s.facts
 	f.Upstream, f.Protocol = flow.TLS{}, "http"
@@ -77,8 +54,8 @@ func (s *session) connect(to destination) (*upstream, error) {
 }
 
 // legOf says what a handshake came to.
-func legOf(c tls.ConnectionState) flow.TLS {
-	leg := flow.TLS{Cipher: tls.CipherSuiteName(c.CipherSuite), ALPN: c.NegotiatedProtocol, Offered: []string{"http/1.1"}, SNI: c.ServerName, Verdict: "ok"}
+func legOf(c tls.ConnectionState, offered []string) flow.TLS {
+	leg := flow.TLS{Cipher: tls.CipherSuiteName(c.CipherSuite), ALPN: c.NegotiatedProtocol, Offered: offered, SNI: c.ServerName, Verdict: "ok"}
 	switch c.Version {
 	case tls.VersionTLS12:
 		leg.Version = "1.2"
