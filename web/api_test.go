@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -94,6 +95,30 @@ func TestFilter(t *testing.T) {
 			t.Errorf("%s: %d %s", q, resp.StatusCode, text)
 		}
 	}
+}
+
+// FuzzFilter: whatever is typed, there is a filter or an error.
+func FuzzFilter(f *testing.F) {
+	for _, s := range []string{`host:a "b c" -status:>=400`, `body:"a\"b" jq:.x`, `-`, `"`, `-"`, `size:>1.5mb time:<`, `host:[*\`, `JQ:`, `path:/*?`, "\"\x00\" :x x:"} {
+		f.Add(s)
+	}
+	all := []Revised{{exchange(1, "a.example", "/"), 1}}
+	views := &Views{Match: func(string) (func(context.Context, *flow.Exchange) (bool, error), error) {
+		return func(context.Context, *flow.Exchange) (bool, error) { return true, nil }, nil
+	}, Search: func(context.Context, Record, string, []int64) (map[int64]bool, error) { return nil, nil }}
+	f.Fuzz(func(t *testing.T, s string) {
+		filter, err := parseFilter(s, views)
+		if err != nil {
+			var p *Problem
+			if !errors.As(err, &p) || p.Status != http.StatusBadRequest {
+				t.Errorf("%q: %v", s, err)
+			}
+			return
+		}
+		if _, err := filter.keep(context.Background(), nil, all, []*row{rowOf(all[0].Exchange, 1, nil)}); err != nil {
+			t.Errorf("%q: %v", s, err)
+		}
+	})
 }
 
 // urlEscape escapes all that is no letter.

@@ -53,7 +53,7 @@ func (s *Server) guard(next http.HandlerFunc) http.HandlerFunc {
 		http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTime))
 		switch api := isAPI(r.URL.Path); {
 		case !slices.Contains(s.hosts, strings.ToLower(r.Host)):
-			refuse(w, &Problem{http.StatusForbidden, "host " + strconv.Quote(r.Host) + ": not the address of this page", "open the URL that trace printed"})
+			refuse(w, &Problem{http.StatusForbidden, "host " + strconv.Quote(r.Host) + ": not the address of this page", "open the URL that trace printed; through a tunnel, with the same port on both sides"})
 		case !s.ownOrigin(r, api):
 			refuse(w, &Problem{http.StatusForbidden, "origin: not this page", ""})
 		case api && !s.authorized(r):
