@@ -207,7 +207,7 @@ await step("what is hostile stays data", async () => {
   await row("/names").click();
   await tabTo("Response");
   await until("escaped", () => document.querySelector(".tree")?.textContent.includes("\\u202e") && document.querySelector(".tree .odd"));
-  const bare = await page.evaluate(() => /[\u202a-\u202e\u2066-\u2069\u200b\u0000-\u0008\u001b]|\udb40/.test(document.body.innerText));
+  const bare = await page.evaluate((all = document.title + document.body.innerText + [...document.querySelectorAll("[title], [aria-label]")].map((e) => e.title + e.ariaLabel).join("\n")) => /[\u202a-\u202e\u2066-\u2069\u200b\u0000-\u0008\u001b]|\udb40/.test(all));
   want("bare bidi or control characters", bare, false);
   await row("/deep").click();
   await until("deep", () => document.querySelectorAll(".tree-row").length > 10);

@@ -1,6 +1,7 @@
 // The live page of trace: what a run does, while it does it.
 import { render } from "preact";
 import { effect } from "@preact/signals";
+import { oneLine } from "./base/format";
 import { locked, takeToken } from "./api/client";
 import { flows, load, open, run, selected, view } from "./state/app";
 import { keepAddress, readAddress } from "./state/url";
@@ -60,7 +61,7 @@ addEventListener("hashchange", () => {
 effect(() => {
   const r = run.value;
   flows.version.value;
-  document.title = r ? `${r.name || r.id} (${flows.rows.length}) · trace` : "trace";
+  document.title = r ? `${oneLine(r.name || r.id, 80)} (${flows.rows.length}) · trace` : "trace";
 });
 const root = document.getElementById("app");
 if (root) {

@@ -6,7 +6,7 @@ import { flowPath, get, session } from "../api/client";
 import { onEvent, touched } from "../state/app";
 import { bytes, clock, count, duration, money, percent, short } from "../base/format";
 import { Clip, Empty, Fold } from "../base/ui";
-import { Line } from "../base/text";
+import { Line, title } from "../base/text";
 import { Blocks, resultsOf, type Context } from "./blocks";
 import { CacheBar, parts, prompt } from "./bars";
 
@@ -188,7 +188,7 @@ function MessageView(p: { m: Message; fresh: boolean; x: Context; streaming?: bo
   const shown = m.blocks.filter((b) => !(b.kind === "tool_result" && b.id && p.x.calls.has(b.id)));
   if (!shown.length && !p.answer) return null; // its results stand with their calls
   return (
-    <article class={"message " + (/^[a-z]+$/.test(m.role) ? m.role : "other") + (p.fresh ? " fresh" : "")} aria-label={m.role + (p.fresh ? ", new in this turn" : "")}>
+    <article class={"message " + (/^[a-z]+$/.test(m.role) ? m.role : "other") + (p.fresh ? " fresh" : "")} aria-label={title(m.role) + (p.fresh ? ", new in this turn" : "")}>
       <span class="role"><Line s={m.role} max={20} />{p.fresh && !p.answer && <small class="new-mark">new</small>}</span>
       <div class="said"><Blocks blocks={m.blocks} role={m.role} x={p.x} streaming={p.streaming} /></div>
     </article>

@@ -3,6 +3,7 @@
 import { useEffect, useRef } from "preact/hooks";
 import type { Turn } from "../model";
 import { count, percent, short } from "../base/format";
+import { title } from "../base/text";
 import { parts, prompt } from "./bars";
 import { lost } from "./call";
 
@@ -47,7 +48,7 @@ function Column(p: { t: Turn; now: boolean; on: (id: string) => void; height: nu
   const sum = bytesOf(t);
   const whole = prompt(u);
   const gone = !!t.cache && lost(t.cache);
-  const label = `Turn ${t.turn ?? ""}, flow ${t.id}: ${count(whole)} tokens in, ${percent(u?.cache_read ?? 0, whole)} from the cache, ${count(u?.output ?? 0)} out${gone ? "; the cache was lost" : ""}${t.compacted ? "; compacted" : ""}${t.error ? "; " + (t.error.type ?? "error") : ""}`;
+  const label = title(`Turn ${t.turn ?? ""}, flow ${t.id}: ${count(whole)} tokens in, ${percent(u?.cache_read ?? 0, whole)} from the cache, ${count(u?.output ?? 0)} out${gone ? "; the cache was lost" : ""}${t.compacted ? "; compacted" : ""}${t.error ? "; " + (t.error.type ?? "error") : ""}`);
   return (
     <button type="button" class={"turn" + (gone ? " lost" : "") + (t.error ? " bad" : "") + (t.compacted ? " compacted" : "")} aria-current={p.now} aria-label={label} title={label} tabIndex={p.now ? 0 : -1} onClick={() => p.on(t.id)}>
       <span class="stack"><span class="stack-in" style={{ height: Math.max(3, p.height * 100) + "%" }}>

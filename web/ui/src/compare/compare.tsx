@@ -4,7 +4,7 @@ import type { Change, Diff, Message } from "../model";
 import { get, session } from "../api/client";
 import { compareA, compareB, flows, run, show, view } from "../state/app";
 import { Button, Clip, Empty } from "../base/ui";
-import { Line, Marked } from "../base/text";
+import { Line, Marked, title } from "../base/text";
 import { CacheBreak } from "../chat/call";
 import { DiffValues, SideBySide } from "./values";
 import { clock, count } from "../base/format";
@@ -59,7 +59,7 @@ function TwoFlows() {
         <FlowPick label="A" value={a} on={(v) => (compareA.value = v)} />
         <Button on={() => ([compareA.value, compareB.value] = [b, a])} label="Swap A and B" title="Swap">⇄</Button>
         <FlowPick label="B" value={b} on={(v) => (compareB.value = v)} />
-        <datalist id="flow-ids">{recent.map((r) => <option key={r.id} value={r.id}>{`${r.method ?? ""} ${r.host ?? ""} ${(r.path ?? "").slice(0, 60)}`}</option>)}</datalist>
+        <datalist id="flow-ids">{recent.map((r) => <option key={r.id} value={r.id}>{title(`${r.method ?? ""} ${r.host ?? ""} ${(r.path ?? "").slice(0, 60)}`)}</option>)}</datalist>
       </div>
       {(!a || !b) && <Empty title="Choose two flows"><p>Enter their numbers here, or press <kbd>m</kbd> on one and then on another in the list. A call and the one before it show what its turn added, and why a cache was lost.</p></Empty>}
       {error && <Empty title="They cannot be compared" bad><p><Line s={error} max={600} /></p></Empty>}
@@ -132,7 +132,7 @@ function TwoRuns() {
     <label class="pick">{label}
       <select value={v} onChange={(e) => on(e.currentTarget.value)}>
         <option value="">choose a run</option>
-        {list.map((s) => <option key={s.id} value={s.id}>{`${s.name} ${clock(s.started, false)}`}</option>)}
+        {list.map((s) => <option key={s.id} value={s.id}>{title(`${s.name} ${clock(s.started, false)}`)}</option>)}
       </select>
     </label>
   );

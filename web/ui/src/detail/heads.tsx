@@ -11,10 +11,10 @@ export function Heads(p: { f: Flow }) {
   return (
     <div class="pad">
       <input type="search" class="find" placeholder="Find a field" aria-label="Find a field" value={find} onInput={(e) => setFind(e.currentTarget.value)} />
-      {f.request && <HeadTable name="Request" first={<><b><Line s={f.request.method} /></b> <Line s={f.request.path} max={2000} /> <span class="dim">HTTP/{f.request.http_version}</span></>} h={f.request} find={find} />}
+      {f.request && <HeadTable name="Request" first={<><b><Line s={f.request.method} /></b> <Line s={f.request.path} max={2000} /> <span class="dim">HTTP/<Line s={f.request.http_version} /></span></>} h={f.request} find={find} />}
       {f.forwarded && <HeadTable name="As it left for the server" first={<><b><Line s={f.forwarded.method ?? f.request?.method} /></b> <Line s={f.forwarded.path ?? f.request?.path} max={2000} /></>} h={f.forwarded} find={find} against={f.request?.headers} />}
       {(f.response?.informational ?? []).map((h, i) => <HeadTable key={i} name="Informational" first={<><b>{h.status}</b> <Line s={h.reason} /></>} h={h} find={find} />)}
-      {f.response ? <HeadTable name="Response" first={<><b>{f.response.status}</b> <Line s={f.response.reason} /> <span class="dim">HTTP/{f.response.http_version}</span></>} h={f.response} find={find} />
+      {f.response ? <HeadTable name="Response" first={<><b>{f.response.status}</b> <Line s={f.response.reason} /> <span class="dim">HTTP/<Line s={f.response.http_version} /></span></>} h={f.response} find={find} />
         : <Empty title={f.state === "open" ? "No answer yet" : "No answer came"}>{f.error?.message && <p><Line s={f.error.message} /></p>}</Empty>}
     </div>
   );

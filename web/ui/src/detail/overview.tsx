@@ -48,7 +48,7 @@ export function Overview(p: { f: Flow }) {
         ["gRPC status", a?.grpc_status !== undefined ? <><span>{a.grpc_status}</span> <Line s={a.grpc_message} /></> : ""],
         ["Process", f.process ? <><Line s={f.process.argv?.join(" ") ?? f.process.exe} max={300} /> <span class="dim">pid {f.process.pid}</span></> : <span class="dim">not found</span>],
         ["Program", f.process?.exe ? <Line s={f.process.exe} /> : ""],
-        ["Protocol", [r?.http_version && "HTTP/" + r.http_version, c?.alpn && "ALPN " + c.alpn, c?.tls && "TLS " + c.tls, !r && c?.protocol].filter(Boolean).join(", ")],
+        ["Protocol", <Line s={[r?.http_version && "HTTP/" + r.http_version, c?.alpn && "ALPN " + c.alpn, c?.tls && "TLS " + c.tls, !r && c?.protocol].filter(Boolean).join(", ")} />],
         ["Connection", c ? <><span>{c.id}: </span><Line s={`${c.src ?? ""} → ${c.dst ?? ""}`} /></> : ""],
         ["Source", f.source ?? ""],
         ["Repeats", f.replay_of ? <button type="button" class="link-button" onClick={() => show(f.replay_of!.split("/").pop()!, "overview")}>{f.replay_of}</button> : ""],

@@ -31,7 +31,7 @@ function Chain(p: { c: Certificate }) {
   const past = c.not_after !== undefined && Date.parse(c.not_after) < Date.now();
   return (
     <Facts rows={[
-      ["Subject", <Line s={c.subject} />], ["Issuer", <Line s={c.issuer} />], ["Valid", <span class={past ? "bad" : ""}>{c.not_before} – {c.not_after}{past ? " (expired)" : ""}</span>],
+      ["Subject", <Line s={c.subject} />], ["Issuer", <Line s={c.issuer} />], ["Valid", <span class={past ? "bad" : ""}><Line s={`${c.not_before} – ${c.not_after}`} />{past ? " (expired)" : ""}</span>],
       ["Names", <Line s={[...(c.dns_names ?? []), ...(c.ip_addresses ?? [])].join(", ")} max={600} />], ["SHA-256", c.sha256 ? <Code s={c.sha256} what="fingerprint" /> : ""],
     ]} />
   );
