@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"trace/flow"
 )
@@ -224,7 +223,7 @@ func (r *row) line() string {
 	}
 	words = append(words, bytesText(r.Sent)+" → "+bytesText(r.Received))
 	if r.Took != nil {
-		words = append(words, (time.Duration(*r.Took) * time.Millisecond).String())
+		words = append(words, fmt.Sprintf("%.4gms", *r.Took))
 	}
 	if r.Process != "" {
 		words = append(words, r.Process)

@@ -124,7 +124,7 @@ func (s *Server) readSessions(ctx context.Context, req *sdk.ReadResourceRequest)
 func (s *Server) readFlow(ctx context.Context, req *sdk.ReadResourceRequest) (*sdk.ReadResourceResult, error) {
 	return s.readOf(ctx, req.Params.URI, func(ctx context.Context, _ *locator, t *target) (*sdk.ReadResourceResult, error) {
 		r := rowOf(t.x, nil)
-		out := &flowOut{Session: t.id, row: &r}
+		out := &flowOut{Session: t.id, row: r}
 		s.overview(ctx, t, out)
 		return jsonResource(req.Params.URI, out)
 	})

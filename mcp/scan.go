@@ -10,8 +10,9 @@ import (
 const (
 	maxDepth   = 10000 // of containers
 	maxKey     = 1 << 10
-	maxMembers = 60 // children that are named
-	beginBytes = 60 // of a child that are shown
+	maxWord    = 256 // of a number
+	maxMembers = 60  // children that are named
+	beginBytes = 60  // of a child that are shown
 )
 
 // A member is a child of a value that was found.
@@ -42,6 +43,7 @@ type scanner struct {
 	stack  []frame
 	state  scanState
 	key    []byte
+	word   []byte // a literal or number
 	inKey  bool
 	copied int   // where in the piece the next byte for sink is; -1: none is wanted
 	target int   // depth of the value that is found; -1: none is open
@@ -151,8 +153,14 @@ func (s *scanner) step(p []byte, i int) (int, error) {
 	case inLiteral:
 		for ; i < len(p); i++ {
 			if c := p[i]; c <= ' ' || c == ',' || c == ']' || c == '}' {
+				if !s.isLiteral() {
+					return i, fmt.Errorf("%q is no value", s.word)
+				}
 				s.end(p, i)
 				return i, nil
+			}
+			if len(s.word) < maxWord {
+				s.word = append(s.word, p[i])
 			}
 		}
 		return i, nil
@@ -281,7 +289,7 @@ func (s *scanner) open(p []byte, i int) (int, error) {
 	case '"':
 		s.state = inString
 	default:
-		s.state = inLiteral
+		s.state, s.word = inLiteral, append(s.word[:0], c)
 	}
 	return i + 1, nil
 }
@@ -338,10 +346,14 @@ func (s *scanner) end(p []byte, i int) {
 	}
 }
 
+// isLiteral tells whether what was read is true, false, null or a number; of a very
+// long one that is taken for granted.
+func (s *scanner) isLiteral() bool { return len(s.word) == maxWord || json.Valid(s.word) }
+
 // finish ends the text: a number at its end is over. It tells whether the text was
 // whole.
 func (s *scanner) finish() bool {
-	if s.state == inLiteral && len(s.stack) == 0 {
+	if s.state == inLiteral && len(s.stack) == 0 && s.isLiteral() {
 		s.copied = min(s.copied, 0)
 		s.end(nil, 0)
 	}

@@ -38,7 +38,7 @@ type head struct {
 
 type flowOut struct {
 	Session string `json:"session"`
-	*row
+	row
 	URL       string       `json:"url,omitempty"`
 	Protocol  string       `json:"protocol,omitempty"`
 	From      string       `json:"client,omitempty"`
@@ -180,13 +180,13 @@ func (s *Server) showFlow(ctx context.Context, in *flowIn) (*flowOut, error) {
 	out := &flowOut{Session: t.id}
 	r := rowOf(t.x, nil)
 	if in.Body != "" {
-		out.row = &r
+		out.row = r
 		return out, t.showBody(ctx, in, out)
 	}
 	if c, ok := s.Views.Calls(t.Record, []*flow.Exchange{t.x})[t.x.ID]; ok {
 		r = rowOf(t.x, &c)
 	}
-	out.row = &r
+	out.row = r
 	s.overview(ctx, t, out)
 	return out, ctx.Err()
 }
@@ -267,9 +267,31 @@ func (s *Server) overview(ctx context.Context, t *target, out *flowOut) {
 		out.Forwarded = clip(fmt.Sprintf("%s %s://%s%s", f.Head.Method, f.Head.Scheme, f.Head.Host, f.Head.Path), 400)
 	}
 	out.Request, out.Response = t.head(out, flow.Client), t.head(out, flow.Server)
+	out.shorten(budget - 1200)
 	t.bodies(ctx, out)
 	if out.row.Model != "" {
 		out.Notes = append(out.Notes, fmt.Sprintf("this is a call to a language model: conversation with flow=%q reads it", t.call))
+	}
+}
+
+// shorten leaves out header fields, of the side that has more of them, until the
+// rest takes so much room.
+func (o *flowOut) shorten(room int) {
+	gone := 0
+	for sizeOf(o) > room {
+		longest := o.Request
+		if o.Response != nil && sizeOf(o.Response.Headers) > sizeOf(longest.Headers) {
+			longest = o.Response
+		}
+		n := len(longest.Headers)
+		if n < 2 {
+			break
+		}
+		longest.Headers = longest.Headers[:n-(n+3)/4]
+		gone += n - len(longest.Headers)
+	}
+	if gone > 0 {
+		o.Notes = append(o.Notes, fmt.Sprintf("%d header fields more: trace flows show %s/%s --http", gone, o.Session, o.ID))
 	}
 }
 
