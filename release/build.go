@@ -60,13 +60,15 @@ func buildBinary(o options, src source, t target) ([]byte, error) {
 // A speaker runs trace itself for what it knows of itself.
 type speaker struct{ binary, home string }
 
-// newSpeaker builds trace for this machine.
-func newSpeaker(o options, src source, dir string) (speaker, error) {
+// newSpeaker builds trace for this machine, and keeps it in built.
+func newSpeaker(o options, src source, dir string, built map[target][]byte) (speaker, error) {
 	s := speaker{filepath.Join(dir, "trace"), dir}
-	binary, err := buildBinary(o, src, target{runtime.GOOS, runtime.GOARCH})
+	here := target{runtime.GOOS, runtime.GOARCH}
+	binary, err := buildBinary(o, src, here)
 	if err != nil {
 		return s, err
 	}
+	built[here] = binary
 	return s, os.WriteFile(s.binary, binary, 0o755)
 }
 

@@ -6,6 +6,7 @@ import (
 	_ "embed"
 	"fmt"
 	"strings"
+	"time"
 )
 
 // What dpkg and rpm run. Both know the profile of AppArmor.
@@ -29,6 +30,7 @@ It needs no root, no daemon and no proxy variables.`
 
 // debPackage is the package for dpkg: an ar archive of three members, deb(5).
 func debPackage(o options, src source, t target, files []file) ([]byte, error) {
+	files = sorted(append(files, file{docDir + "changelog.gz", 0o644, gzipped([]byte(debChangelog(o, src))), document}))
 	data, err := tarball(src.date, "./", files)
 	if err != nil {
 		return nil, err
@@ -69,6 +71,12 @@ Priority: optional
 Description: %s
  %s
 `, src.packageVersion(), t.arch, o.maintainer, size, summary, strings.ReplaceAll(description, "\n", "\n "))
+}
+
+// debChangelog is what Debian's tools read; people read CHANGELOG.md beside it.
+func debChangelog(o options, src source) string {
+	return fmt.Sprintf("trace (%s) unstable; urgency=medium\n\n  * What is new is in CHANGELOG.md.\n\n -- %s  %s\n",
+		src.packageVersion(), o.maintainer, src.date.Format(time.RFC1123Z))
 }
 
 // ar packs members as dpkg wants them: plain names, no table of symbols.

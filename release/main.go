@@ -131,7 +131,10 @@ func releaseOf(o options, src source) (map[string]string, error) {
 
 // makeTarget makes the files of one system.
 func makeTarget(o options, src source, t target, common *tree, made map[string][]byte) error {
-	binary, err := buildBinary(o, src, t)
+	binary, err := common.built[t], error(nil)
+	if binary == nil {
+		binary, err = buildBinary(o, src, t)
+	}
 	if err != nil {
 		return err
 	}

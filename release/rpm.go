@@ -19,7 +19,7 @@ func rpmPackage(o options, src source, t target, files []file) ([]byte, error) {
 	r, err := rpmpack.NewRPM(rpmpack.RPMMetaData{
 		Name: "trace", Version: src.packageVersion(), Release: "1", Epoch: rpmpack.NoEpoch, Arch: rpmArch[t.arch], OS: "linux",
 		Summary: summary, Description: description, Licence: "Apache-2.0", Packager: o.maintainer,
-		BuildHost: "localhost", BuildTime: src.date, Compressor: "gzip", Recommends: recommends,
+		BuildHost: "localhost", BuildTime: src.date, Compressor: "gzip:6", Recommends: recommends,
 	})
 	if err != nil {
 		return nil, err

@@ -1,3 +1,4 @@
+set -e
 # Where user namespaces are kept from programs without a profile of AppArmor's
 # (Ubuntu 23.10 and later), trace gets one, and nothing else on the machine is
 # loosened. Elsewhere nothing is done: an AppArmor that does not know
