@@ -21,7 +21,7 @@ SOAKTIME    ?= 3m
 RACE := $(shell command -v gcc >/dev/null 2>&1 && echo -race)
 
 # Systems that `lint` builds trace for, beside the one that tests run on.
-SYSTEMS := darwin/arm64 darwin/amd64 linux/arm64
+SYSTEMS := darwin/arm64 linux/arm64
 
 .PHONY: $(SYSTEMS) dist dist-verify notices build test demo bench microbench fuzz soak random lint cover install clean
 
