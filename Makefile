@@ -23,7 +23,7 @@ RACE := $(shell command -v gcc >/dev/null 2>&1 && echo -race)
 # Systems that `lint` builds trace for, beside the one that tests run on.
 SYSTEMS := darwin/arm64 linux/arm64
 
-.PHONY: $(SYSTEMS) dist dist-verify notices build test demo bench microbench fuzz soak random lint cover install clean
+.PHONY: $(SYSTEMS) web dist dist-verify notices build test demo bench microbench fuzz soak random lint cover install clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/trace ./cmd/trace
@@ -43,6 +43,10 @@ lint: $(SYSTEMS)
 	$(GO) vet ./... ahead/...
 	$(GO) run $(STATICCHECK) ./... ahead/...
 	cd release && $(GO) vet ./... && $(GO) run $(STATICCHECK) ./...
+	cd web/build && $(GO) vet ./... && $(GO) run . -check
+
+web:
+	cd web/build && $(GO) run .
 
 $(SYSTEMS):
 	GOOS=$(@D) GOARCH=$(@F) CGO_ENABLED=0 $(GO) build -o /dev/null ./cmd/trace
