@@ -242,6 +242,7 @@ func TestServeLasting(t *testing.T) {
 	if !strings.HasPrefix(r.stdout, "hello from /text\n") {
 		t.Errorf("%q %q", r.stdout, r.stderr)
 	}
+	s.stop()
 	rows := j.flows("--kind", "http", "--session", "phone")
 	if len(rows) != 1 || !rows[0].Conn.Decrypted || rows[0].Response == nil || rows[0].Response.Status != 200 {
 		t.Errorf("%+v", rows)
@@ -249,7 +250,6 @@ func TestServeLasting(t *testing.T) {
 	if now := j.text("state/trace/ca/ca.pem"); now != kept {
 		t.Error("it is another authority")
 	}
-	s.stop()
 	for _, c := range []struct{ word, want string }{{"TRACE_CA_PASSPHRASE=close sesame", "wrong passphrase"}, {"TRACE_CA_PASSPHRASE=", "--passphrase-file"}} {
 		j.env = append(j.env, c.word)
 		r := j.run(append([]string{"setsid", "--wait", traceBin, "serve"}, args...)...) // where no terminal is
