@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -166,8 +167,10 @@ func TestMarkLive(t *testing.T) {
 			}
 		}
 	}
-	go func() { follow(r.s.Reader()) }()
-	go func() { follow(store.Open(r.path)) }()
+	var following sync.WaitGroup
+	t.Cleanup(following.Wait) // readers are closed before their directory goes
+	following.Go(func() { follow(r.s.Reader()) })
+	following.Go(func() { follow(store.Open(r.path)) })
 	for _, name := range []string{"a", "b", "c"} {
 		r.get("a.example", "/"+name)
 		await("/" + name)
