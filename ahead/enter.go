@@ -82,14 +82,21 @@ func (c *Child) enter(e *entering, done chan<- error) {
 }
 
 // fileLimit returns the limit of open files that this process was started with. Go has raised the soft one since, to one below the
-// hard one, and keeps to itself what it was; children get it back. So a child that need not live tells.
+// hard one, and keeps to itself what it was; children get it back. So a child that need not live tells: traced, it stops at its
+// first instruction, before its own Go raises the limit. Where tracing is forbidden it may be too late.
 func fileLimit() (limit unix.Rlimit, err error) {
 	if err = unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil || limit.Cur+1 < limit.Max || limit.Cur == 0 {
 		return limit, err
 	}
-	pid, err := syscall.ForkExec(SelfExe, []string{EnterName}, &syscall.ProcAttr{Sys: &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}})
-	if err != nil {
-		return limit, err
+	sys := &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Ptrace: true}
+	pid, err := syscall.ForkExec(SelfExe, []string{EnterName}, &syscall.ProcAttr{Sys: sys})
+	if err == nil {
+		wait(pid)
+	} else {
+		sys.Ptrace = false
+		if pid, err = syscall.ForkExec(SelfExe, []string{EnterName}, &syscall.ProcAttr{Sys: sys}); err != nil {
+			return limit, err
+		}
 	}
 	err = unix.Prlimit(pid, unix.RLIMIT_NOFILE, nil, &limit)
 	unix.Kill(pid, unix.SIGKILL)
@@ -97,6 +104,7 @@ func fileLimit() (limit unix.Rlimit, err error) {
 	return limit, err
 }
 
+// wait waits until the child pid ends, or stops for its tracer.
 func wait(pid int) {
 	for {
 		if _, err := unix.Wait4(pid, nil, 0, nil); err != unix.EINTR {

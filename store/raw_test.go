@@ -60,10 +60,14 @@ func TestRaw(t *testing.T) {
 	r := open(t, path)
 	for deadline := time.Now().Add(10 * time.Second); ; { // it is seen before its flow ends
 		flush(t, s)
-		if b := rawOf(t, r, 1, flow.Client); bytes.Equal(b, request) {
+		var b bytes.Buffer
+		if _, err := r.WriteRaw(&b, 1, flow.Client); err != nil {
+			t.Fatal(err)
+		}
+		if bytes.Equal(b.Bytes(), request) {
 			break
 		} else if time.Now().After(deadline) {
-			t.Fatalf("of the open flow: %q", b)
+			t.Fatalf("of the open flow: %q", b.Bytes())
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
