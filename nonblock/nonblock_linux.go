@@ -1,6 +1,7 @@
 package nonblock
 
 import (
+	"bytes"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -17,7 +18,7 @@ func Write(fd uintptr, p []byte) (int, error) {
 	return call(unix.SYS_WRITE, fd, unsafe.Pointer(unsafe.SliceData(p)), len(p))
 }
 
-// maxVectors is how many pieces Readv and Writev take.
+// maxVectors is how many pieces one system call is given.
 const maxVectors = 16
 
 // vectors describe slices to the kernel.
@@ -48,12 +49,13 @@ func Readv(fd uintptr, ps ...[]byte) (int, error) {
 	return call(unix.SYS_READV, fd, unsafe.Pointer(&v), n)
 }
 
-// Writev is writev(2) on fd. It takes 16 pieces at most, else EINVAL.
+// Writev is writev(2) on fd. It takes any number of pieces, and joins them if
+// they are more than 16: to a device they are one packet.
 func Writev(fd uintptr, ps ...[]byte) (int, error) {
 	var v vectors
 	n, ok := v.set(ps)
 	if !ok {
-		return 0, unix.EINVAL
+		return Write(fd, bytes.Join(ps, nil))
 	}
 	return call(unix.SYS_WRITEV, fd, unsafe.Pointer(&v), n)
 }

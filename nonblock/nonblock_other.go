@@ -2,7 +2,10 @@
 
 package nonblock
 
-import "syscall"
+import (
+	"bytes"
+	"syscall"
+)
 
 // Read is read(2) on fd. It returns EAGAIN where it would have to wait, and 0
 // at the end of the file.
@@ -11,13 +14,15 @@ func Read(fd uintptr, p []byte) (int, error) { return again(syscall.Read, fd, p)
 // Write is write(2) on fd. It may write less than p.
 func Write(fd uintptr, p []byte) (int, error) { return again(syscall.Write, fd, p) }
 
-// maxVectors is how many pieces Readv and Writev take.
-const maxVectors = 16
-
 // Readv is read(2) on fd into pieces, 16 at most, else EINVAL.
 func Readv(fd uintptr, ps ...[]byte) (int, error) {
-	size, ok := total(ps)
-	if !ok {
+	size, n := 0, 0
+	for _, p := range ps {
+		if size += len(p); len(p) > 0 {
+			n++
+		}
+	}
+	if n > 16 {
 		return 0, syscall.EINVAL
 	}
 	whole := make([]byte, size)
@@ -29,29 +34,8 @@ func Readv(fd uintptr, ps ...[]byte) (int, error) {
 	return n, err
 }
 
-// Writev is write(2) of pieces, 16 at most, else EINVAL, to fd.
-func Writev(fd uintptr, ps ...[]byte) (int, error) {
-	size, ok := total(ps)
-	if !ok {
-		return 0, syscall.EINVAL
-	}
-	whole := make([]byte, 0, size)
-	for _, p := range ps {
-		whole = append(whole, p...)
-	}
-	return Write(fd, whole)
-}
-
-// total returns the size of pieces, and whether they are not too many.
-func total(ps [][]byte) (size int, ok bool) {
-	n := 0
-	for _, p := range ps {
-		if size += len(p); len(p) > 0 {
-			n++
-		}
-	}
-	return size, n <= maxVectors
-}
+// Writev is write(2) of any number of pieces, joined, to fd.
+func Writev(fd uintptr, ps ...[]byte) (int, error) { return Write(fd, bytes.Join(ps, nil)) }
 
 // again makes a system call until no signal interrupts it.
 func again(call func(int, []byte) (int, error), fd uintptr, p []byte) (int, error) {

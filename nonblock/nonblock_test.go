@@ -73,8 +73,15 @@ func TestVectors(t *testing.T) {
 	if got := string(a) + string(b[:n-3]); got != "hello world" || err != nil {
 		t.Errorf("readv: %q, %v", got, err)
 	}
-	if _, err := nonblock.Writev(w, bytes.SplitAfter([]byte("01234567890123456789"), nil)...); !errors.Is(err, syscall.EINVAL) {
-		t.Errorf("writev of 20 pieces: %v", err)
+	many := bytes.SplitAfter([]byte("01234567890123456789"), nil)
+	if n, err := nonblock.Writev(w, many...); n != 20 || err != nil {
+		t.Errorf("writev of 20 pieces: %d, %v", n, err)
+	}
+	if n, err := nonblock.Read(r, b); string(b[:n]) != "01234567890123456789" || err != nil {
+		t.Errorf("20 pieces: %q, %v", b[:n], err)
+	}
+	if _, err := nonblock.Readv(r, many...); !errors.Is(err, syscall.EINVAL) {
+		t.Errorf("readv of 20 pieces: %v", err)
 	}
 }
 

@@ -1,8 +1,10 @@
 package tcpstack_test
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"hash"
 	"io"
 	"math/rand/v2"
@@ -246,6 +248,53 @@ func TestResetAfterFIN(t *testing.T) {
 	c.(*net.TCPConn).SetLinger(0)
 	c.Close()
 	<-done
+}
+
+// TestSmallWrites lets thousands of small writes wait for a child that does
+// not read, so that a segment is made of hundreds of them.
+func TestSmallWrites(t *testing.T) {
+	var want []byte
+	want = append(want, bytes.Repeat([]byte("."), 64<<10)...)
+	for i := range 4000 {
+		want = fmt.Appendf(want, "%d,", i)
+	}
+	written := make(chan struct{}, 1)
+	opt := tcpstack.Options{Accept: accept(t, func(c *tcpstack.Conn) {
+		rest := want
+		for n := 64 << 10; len(rest) > 0; n = bytes.IndexByte(rest, ',') + 1 {
+			if _, err := c.Write(rest[:n]); err != nil {
+				t.Error(err)
+				break
+			}
+			rest = rest[n:]
+		}
+		written <- struct{}{}
+		c.CloseWrite()
+	})}
+	each(t, opt, func(t *testing.T, r *road) {
+		d := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) (err error) {
+			raw.Control(func(fd uintptr) { err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 16<<10) })
+			return err
+		}}
+		families(t, func(t *testing.T, network, addr string) {
+			var c net.Conn
+			err := r.do(func() (err error) {
+				c, err = d.Dial(network, addr)
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			<-written
+			if all, err := io.ReadAll(c); err != nil || !bytes.Equal(all, want) {
+				t.Errorf("%d bytes of %d, %v", len(all), len(want), err)
+			}
+			if s := r.stack.Stats(); s.WriteErrors != 0 {
+				t.Errorf("%+v", s)
+			}
+		})
+	})
 }
 
 // TestSizes sends through segments and links of unusual sizes.
