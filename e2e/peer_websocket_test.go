@@ -188,10 +188,10 @@ func (w *ws) message(i, n int, name string) error {
 			b |= 0x80
 		}
 		w.wmu.Lock()
-		err := w.frame(b, payload[:n])
-		if last && err == nil {
+		if last { // a write that fails may have sent it
 			w.e.MsgSent = append(w.e.MsgSent, m)
 		}
+		err := w.frame(b, payload[:n])
 		w.wmu.Unlock()
 		if err != nil || last {
 			return err
@@ -209,11 +209,8 @@ func (w *ws) message(i, n int, name string) error {
 func (w *ws) control(op byte, data []byte) error {
 	w.wmu.Lock()
 	defer w.wmu.Unlock()
-	err := w.frame(0x80|op, data)
-	if err == nil {
-		w.e.MsgSent = append(w.e.MsgSent, seenMessage{Opcode: op, Size: len(data), SHA: sumOf(data)})
-	}
-	return err
+	w.e.MsgSent = append(w.e.MsgSent, seenMessage{Opcode: op, Size: len(data), SHA: sumOf(data)})
+	return w.frame(0x80|op, data)
 }
 
 // frame writes one frame; wmu is held.
