@@ -17,6 +17,7 @@ import (
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"trace/flow"
+	"trace/shelf"
 )
 
 // Budgets of an answer, in bytes of its structured content. The larger one is for
@@ -160,6 +161,32 @@ type inSession struct {
 	Session string `json:"session,omitempty" jsonschema:"id (or its beginning) or name of a session; the newest if left out"`
 }
 
+// maxOpen bounds the sessions that stay open when nobody asks about them.
+const maxOpen = 4
+
+// An opened is a session that somebody asks about.
+type opened struct {
+	Record
+	id   string
+	item *shelf.Item[Record]
+}
+
+// session opens the session that ref means. It is given back with Release.
+func (s *Server) session(ref string) (*opened, error) {
+	id, err := s.Source.Find(ref)
+	if err != nil {
+		return nil, err
+	}
+	it, err := s.records.Take(id)
+	if err != nil {
+		return nil, err
+	}
+	return &opened{Record: it.Value, id: id, item: it}, nil
+}
+
+// Release gives the session back.
+func (o *opened) Release() { o.item.Release() }
+
 // A target is a flow that somebody asks about.
 type target struct {
 	*opened
@@ -167,7 +194,7 @@ type target struct {
 	call string // as views name it: 12 or 12#2
 }
 
-// target finds a flow. It is given back with release.
+// target finds a flow. It is given back with Release.
 func (s *Server) target(session string, r ref) (*target, error) {
 	arg := strings.TrimPrefix(string(r), "trace://")
 	if i := strings.LastIndexByte(arg, '/'); i >= 0 {
@@ -178,13 +205,13 @@ func (s *Server) target(session string, r ref) (*target, error) {
 	if arg == "" {
 		return nil, &Problem{"flow: which one?", "list_flows names them; \"last\" is the newest"}
 	}
-	o, err := s.records.open(session)
+	o, err := s.session(session)
 	if err != nil {
 		return nil, err
 	}
 	t := &target{opened: o, call: arg}
 	if err := t.find(); err != nil {
-		s.records.release(o)
+		o.Release()
 		return nil, err
 	}
 	return t, nil

@@ -92,7 +92,7 @@ func (s *Server) diff(ctx context.Context, in *diffIn) (*diffOut, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer s.records.release(b.opened)
+	defer b.Release()
 	if in.A == "" {
 		c, err := s.read(ctx, b, true)
 		if err != nil {
@@ -107,7 +107,7 @@ func (s *Server) diff(ctx context.Context, in *diffIn) (*diffOut, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer s.records.release(a.opened)
+	defer a.Release()
 	for _, t := range []*target{a, b} {
 		if err := t.small(); err != nil {
 			return nil, err

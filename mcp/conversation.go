@@ -203,7 +203,7 @@ func (s *Server) conversation(ctx context.Context, in *conversationIn) (*convers
 	if err != nil {
 		return nil, err
 	}
-	defer s.records.release(t.opened)
+	defer t.Release()
 	c, err := s.read(ctx, t, in.Part == "answer")
 	if err != nil {
 		return nil, err
@@ -380,11 +380,11 @@ func (o *conversationOut) threadsText() string {
 
 // conversations lists those of a session, the newest first.
 func (s *Server) conversations(ctx context.Context, in *conversationIn) (*conversationOut, error) {
-	rec, err := s.records.open(in.Session)
+	rec, err := s.session(in.Session)
 	if err != nil {
 		return nil, err
 	}
-	defer s.records.release(rec)
+	defer rec.Release()
 	text, err := s.Views.Conversations(ctx, rec.Record)
 	if err != nil {
 		return nil, err

@@ -57,7 +57,7 @@ func (s *Server) flowEvents(ctx context.Context, in *eventsIn) (*eventsOut, erro
 	if err != nil {
 		return nil, err
 	}
-	defer s.records.release(t.opened)
+	defer t.Release()
 	if in.Cursor != "" {
 		if err := in.After.UnmarshalJSON([]byte(in.Cursor)); err != nil {
 			return nil, fmt.Errorf("cursor: %w", err)

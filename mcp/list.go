@@ -313,11 +313,11 @@ const maxNamed = 8
 
 // listFlows lists flows: an outline of all, then a page of rows.
 func (s *Server) listFlows(ctx context.Context, in *flowsIn) (*flowsOut, error) {
-	rec, err := s.records.open(in.Session)
+	rec, err := s.session(in.Session)
 	if err != nil {
 		return nil, err
 	}
-	defer s.records.release(rec)
+	defer rec.Release()
 	session, err := rec.Session()
 	if err != nil {
 		return nil, err

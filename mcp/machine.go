@@ -35,11 +35,11 @@ const (
 
 // stats counts what is in a session.
 func (s *Server) stats(ctx context.Context, in *statsIn) (*statsOut, error) {
-	rec, err := s.records.open(in.Session)
+	rec, err := s.session(in.Session)
 	if err != nil {
 		return nil, err
 	}
-	defer s.records.release(rec)
+	defer rec.Release()
 	text, err := s.Views.Stats(ctx, rec.Record)
 	if err != nil {
 		return nil, err
@@ -167,7 +167,7 @@ func (s *Server) replay(ctx context.Context, in *replayIn) (*replayOut, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer s.records.release(t.opened)
+	defer t.Release()
 	if err := t.small(); err != nil {
 		return nil, err
 	}

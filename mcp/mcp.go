@@ -42,6 +42,7 @@ import (
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"trace/flow"
+	"trace/shelf"
 )
 
 // A Source finds sessions. Its methods are called by many goroutines.
@@ -179,14 +180,14 @@ type Server struct {
 	once    sync.Once
 	sdk     *sdk.Server
 	turns   chan struct{}
-	records records
+	records *shelf.Shelf[Record]
 }
 
 // begin makes the server.
 func (s *Server) begin() {
 	s.once.Do(func() {
 		s.turns = make(chan struct{}, atOnce)
-		s.records.source = s.Source
+		s.records = shelf.New(maxOpen, s.Source.Open)
 		s.sdk = sdk.NewServer(&sdk.Implementation{Name: "trace", Title: "trace: what programs really sent", Version: s.Version},
 			&sdk.ServerOptions{Instructions: instructions, Capabilities: &sdk.ServerCapabilities{Tools: &sdk.ToolCapabilities{}, Resources: &sdk.ResourceCapabilities{}}})
 		s.tools()
@@ -219,4 +220,7 @@ func (s *Server) Handler() http.Handler {
 }
 
 // Close closes the sessions that are open. Nobody is answered any more.
-func (s *Server) Close() error { return s.records.close() }
+func (s *Server) Close() error {
+	s.begin()
+	return s.records.Close()
+}

@@ -97,7 +97,7 @@ func (s *Server) readOf(ctx context.Context, uri string, fn func(context.Context
 	if err != nil {
 		return nil, badURI(uri, err.Error())
 	}
-	defer s.records.release(t.opened)
+	defer t.Release()
 	res, err := fn(ctx, l, t)
 	if err != nil {
 		return nil, badURI(uri, err.Error())

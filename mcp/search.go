@@ -67,11 +67,11 @@ func (s *Server) search(ctx context.Context, in *searchIn) (*searchOut, error) {
 	if len(in.Text) > maxText {
 		return nil, fmt.Errorf("search: a text of %d bytes: want %d at most", len(in.Text), maxText)
 	}
-	rec, err := s.records.open(in.Session)
+	rec, err := s.session(in.Session)
 	if err != nil {
 		return nil, err
 	}
-	defer s.records.release(rec)
+	defer rec.Release()
 	q := Search{Text: in.Text, Regexp: in.Regexp, IgnoreCase: in.IgnoreCase, Most: hitsEach, Filter: in.filter()}
 	q.Filter.Limit = in.Limit.within(defaultRows, maxRows)
 	if in.Cursor != "" {

@@ -173,7 +173,7 @@ func (s *Server) showFlow(ctx context.Context, in *flowIn) (*flowOut, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer s.records.release(t.opened)
+	defer t.Release()
 	if in.Body == "" && (in.Path != "" || in.Offset != 0 || in.Length != 0) {
 		return nil, &Problem{"show_flow: path, offset and length are of a body", "add body=\"request\" or body=\"response\""}
 	}

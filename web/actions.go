@@ -54,12 +54,12 @@ func (q *request) diff() error {
 	for i, name := range []string{"a", "b"} {
 		session, ref, named := strings.Cut(q.query(name), "/")
 		if recs[i], refs[i] = q.rec, session; named {
-			o, err := q.s.records.open(session)
+			o, err := q.s.session(session)
 			if err != nil {
 				return err
 			}
-			defer q.s.records.release(o)
-			recs[i], refs[i] = o.Record, ref
+			defer o.Release()
+			recs[i], refs[i] = o.Value.Record, ref
 		}
 		if _, err := flowID(refs[i]); err != nil {
 			return err
@@ -77,17 +77,17 @@ func (q *request) compare() error {
 	if q.query("a") == "" || q.query("b") == "" {
 		return bad("compare: want a=SESSION and b=SESSION")
 	}
-	a, err := q.s.records.open(q.query("a"))
+	a, err := q.s.session(q.query("a"))
 	if err != nil {
 		return err
 	}
-	defer q.s.records.release(a)
-	b, err := q.s.records.open(q.query("b"))
+	defer a.Release()
+	b, err := q.s.session(q.query("b"))
 	if err != nil {
 		return err
 	}
-	defer q.s.records.release(b)
-	v, err := q.s.Views.Compare(q.Context(), a.Record, b.Record)
+	defer b.Release()
+	v, err := q.s.Views.Compare(q.Context(), a.Value.Record, b.Value.Record)
 	return q.json(v, err)
 }
 
@@ -124,7 +124,7 @@ func (q *request) export() error {
 	if q.s.Views.Export == nil {
 		return notOffered
 	}
-	name := "trace-" + q.o.id
+	name := "trace-" + q.o.ID
 	switch {
 	case e.Thread != 0:
 		name += fmt.Sprintf("-conversation-%d", e.Thread)
@@ -237,22 +237,19 @@ type sent struct {
 
 // send sends a request again, beside the one who asks: it goes on when that one is
 // gone.
-func (s *Server) send(o *opened, id int64, e Edits) (begun chan any, done chan sent, err error) {
-	s.records.mu.Lock()
-	defer s.records.mu.Unlock()
-	if s.records.closed || s.ctx.Err() != nil {
+func (s *Server) send(o *item, id int64, e Edits) (begun chan any, done chan sent, err error) {
+	if !o.Share() {
 		return nil, nil, errClosed
 	}
-	s.records.hold(o)
 	begun, done = make(chan any, 1), make(chan sent, 1)
 	go s.resend(o, id, e, begun, done)
 	return begun, done, nil
 }
 
-func (s *Server) resend(o *opened, id int64, e Edits, begun chan<- any, done chan<- sent) {
-	defer s.records.release(o)
+func (s *Server) resend(o *item, id int64, e Edits, begun chan<- any, done chan<- sent) {
+	defer o.Release()
 	ctx, cancel := context.WithTimeout(s.ctx, replayTime)
 	defer cancel()
-	v, err := s.Views.Replay(ctx, o.Record, id, e, func(v any) { begun <- v })
+	v, err := s.Views.Replay(ctx, o.Value.Record, id, e, func(v any) { begun <- v })
 	done <- sent{v, err}
 }

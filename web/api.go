@@ -19,9 +19,9 @@ type request struct {
 	http.ResponseWriter
 	*http.Request
 	s   *Server
-	o   *opened // the session that it names
-	rec Record  // of it
-	arg string  // the flow that the path names
+	o   *item  // the session that it names
+	rec Record // of it
+	arg string // the flow that the path names
 }
 
 // query returns a parameter.
@@ -91,12 +91,12 @@ func (q *request) answer() error {
 	case e.bare:
 		return e.do(q)
 	}
-	o, err := q.s.records.open(q.query("session"))
+	o, err := q.s.session(q.query("session"))
 	if err != nil {
 		return err
 	}
-	defer q.s.records.release(o)
-	q.o, q.rec = o, o.Record
+	defer o.Release()
+	q.o, q.rec = o, o.Value.Record
 	if !e.post {
 		http.NewResponseController(q.ResponseWriter).SetReadDeadline(time.Time{})
 	}

@@ -54,18 +54,20 @@ type pendingCall struct {
 }
 
 // join takes in a subscriber, and starts the hub with the first.
-func (s *Server) join(o *opened, sub *subscriber) (*hub, error) {
-	s.records.mu.Lock()
-	defer s.records.mu.Unlock()
-	if s.records.closed || s.ctx.Err() != nil {
+func (s *Server) join(o *item, sub *subscriber) (*hub, error) {
+	s.hubs.Lock()
+	defer s.hubs.Unlock()
+	if s.ctx.Err() != nil {
 		return nil, errClosed
 	}
-	h := o.hub
+	h := o.Value.hub
 	if h == nil {
+		if !o.Share() {
+			return nil, errClosed
+		}
 		ctx, cancel := context.WithCancel(s.ctx)
-		h = &hub{s: s, rec: o.Record, subs: map[*subscriber]bool{}, dirty: map[int64]Change{}, calls: map[int64]*pendingCall{}, ready: make(chan struct{}), cancel: cancel}
-		o.hub = h
-		s.records.hold(o)
+		h = &hub{s: s, rec: o.Value.Record, subs: map[*subscriber]bool{}, dirty: map[int64]Change{}, calls: map[int64]*pendingCall{}, ready: make(chan struct{}), cancel: cancel}
+		o.Value.hub = h
 		go s.follow(ctx, o, h)
 	}
 	h.mu.Lock()
@@ -75,21 +77,21 @@ func (s *Server) join(o *opened, sub *subscriber) (*hub, error) {
 }
 
 // follow runs a hub.
-func (s *Server) follow(ctx context.Context, o *opened, h *hub) {
-	defer s.records.release(o)
+func (s *Server) follow(ctx context.Context, o *item, h *hub) {
+	defer o.Release()
 	h.run(ctx)
 }
 
 // leave takes a subscriber out, and ends the hub with the last.
-func (s *Server) leave(o *opened, h *hub, sub *subscriber) {
-	s.records.mu.Lock()
-	defer s.records.mu.Unlock()
+func (s *Server) leave(o *item, h *hub, sub *subscriber) {
+	s.hubs.Lock()
+	defer s.hubs.Unlock()
 	h.mu.Lock()
 	delete(h.subs, sub)
 	last := len(h.subs) == 0
 	h.mu.Unlock()
-	if last && o.hub == h {
-		o.hub = nil
+	if last && o.Value.hub == h {
+		o.Value.hub = nil
 		h.cancel()
 	}
 }

@@ -48,6 +48,7 @@ import (
 	"golang.org/x/net/netutil"
 
 	"trace/flow"
+	"trace/shelf"
 )
 
 // A Source finds the sessions that are shown. Its methods are called by many
@@ -158,7 +159,8 @@ type Server struct {
 
 	hosts   []string // that the Host of a request may be
 	room    int      // bytes that may wait for one page; 0: maxQueued
-	records records
+	records *shelf.Shelf[*opened]
+	hubs    sync.Mutex // guards that of every session
 	once    sync.Once
 	srv     *http.Server
 	ctx     context.Context
@@ -224,7 +226,10 @@ func (s *Server) begin(addr net.Addr) {
 	s.once.Do(func() {
 		s.hosts = hostsOf(addr)
 		s.ctx, s.cancel = context.WithCancel(context.Background())
-		s.records.source = s.Source
+		s.records = shelf.New(maxOpen, func(id string) (*opened, error) {
+			rec, err := s.Source.Open(id)
+			return &opened{Record: rec}, err
+		})
 		s.srv = &http.Server{
 			Handler: s.handler(), ReadHeaderTimeout: headTime, ReadTimeout: readTime, IdleTimeout: idleTime, MaxHeaderBytes: 32 << 10,
 			BaseContext: func(net.Listener) context.Context { return s.ctx },
@@ -249,7 +254,10 @@ func (s *Server) Serve(l net.Listener) error {
 // Bye tells the pages that the run is over and how, and gives them a moment to
 // take what is left. Nothing follows; Close is still to be called.
 func (s *Server) Bye(exit int, hint string, wait time.Duration) {
-	s.records.bye(map[string]any{"exit": exit, "hint": hint}, wait)
+	s.once.Do(func() {}) // one that was never begun will not be
+	if s.srv != nil {
+		s.bye(map[string]any{"exit": exit, "hint": hint}, wait)
+	}
 }
 
 // Close ends all that the server does, and waits for it.
@@ -258,9 +266,11 @@ func (s *Server) Close() error {
 	if s.srv == nil {
 		return nil
 	}
-	s.records.shut()
+	s.records.Shut()
 	s.cancel()
-	return errors.Join(s.srv.Close(), s.records.close())
+	err := s.srv.Close()
+	s.records.Wait()
+	return errors.Join(err, s.records.Close())
 }
 
 func (s *Server) log(format string, args ...any) {
