@@ -48,6 +48,7 @@ var mayImport = map[string][]string{
 	"llm":            {"flow"},
 	"export":         {"flow", "llm", "redact"},
 	"importer":       {"flow", "wire"},
+	"otel":           {"flow", "llm"},
 	"replay":         {"flow"},
 	"web":            {"flow", "llm", "shelf"},
 	"mcp":            {"flow", "llm", "shelf"},
@@ -77,6 +78,7 @@ var only = map[string][]string{
 	"github.com/modelcontextprotocol/go-sdk": {"mcp"},
 	"github.com/google/jsonschema-go":        {"mcp"},
 	"github.com/google/rpmpack":              {"release"},
+	"go.opentelemetry.io":                    {"otel"},
 }
 
 // tunTypes is the one exception: the interface where link and stack meet.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 
 	"trace/egress"
 	"trace/mitm"
+	"trace/otel"
 	"trace/trust"
 )
 
@@ -25,6 +27,7 @@ type captureFlags struct {
 	keepSecrets bool
 	maxBody     string
 	log         string
+	otlp        otlpFlags
 }
 
 func (c *captureFlags) register(f *pflag.FlagSet) {
@@ -35,6 +38,7 @@ func (c *captureFlags) register(f *pflag.FlagSet) {
 	f.StringArrayVar(&c.bypass, "bypass", nil, "never decrypt names that match `GLOB`; repeatable")
 	f.BoolVar(&c.keepSecrets, "keep-secrets", false, "do not redact")
 	f.StringVar(&c.maxBody, "max-body", defaultMaxBody, "keep this much of a body (`SIZE` such as 64K, 16M; 0 keeps all)")
+	c.otlp.register(f)
 	f.StringVar(&c.log, "log", "", "write trace's own diagnostics to `FILE`")
 }
 
@@ -48,6 +52,9 @@ type rules struct {
 	limit     bodyLimit
 	secrets   bool           // may be recorded
 	out       *egress.Dialer // through the host's proxies
+
+	otlp        *otel.Endpoint // nil: nothing is sent
+	otlpContent bool
 }
 
 // rules reads the values and reports the first that makes no sense.
@@ -75,6 +82,13 @@ func (c *captureFlags) rules() (rules, error) {
 	if r.extra, err = trust.LoadRoots(c.upstreamCA...); err != nil {
 		return r, fmt.Errorf("--upstream-ca: %w", err)
 	}
+	if r.otlp, err = c.otlp.endpoint("--otlp"); err != nil {
+		return r, err
+	}
+	if c.otlp.content && r.otlp == nil {
+		return r, errors.New("--otlp-content is of no use without --otlp URL")
+	}
+	r.otlpContent = c.otlp.content
 	r.out, err = egress.FromEnv(os.Environ())
 	return r, err
 }

@@ -14,6 +14,7 @@ import (
 
 	"trace/export"
 	"trace/flow"
+	"trace/otel"
 	"trace/store"
 )
 
@@ -22,6 +23,9 @@ type dumpOptions struct {
 	selection
 	format string
 	dir    string
+
+	otlp     otlpFlags
+	endpoint *otel.Endpoint // of --to; nil: standard output
 }
 
 // A dumpFormat is a value of --format.
@@ -44,6 +48,7 @@ var dumpFormats = []dumpFormat{
 	{name: "node", make: func(w io.Writer, _ *dumpOptions, _ bool) export.Writer { return &export.Node{W: w} }},
 	{name: "mitmproxy", binary: true, make: func(w io.Writer, _ *dumpOptions, _ bool) export.Writer { return &export.Mitmproxy{W: w} }},
 	{name: "html", make: func(w io.Writer, _ *dumpOptions, _ bool) export.Writer { return &export.HTML{W: w} }},
+	{name: "otlp", json: true, make: func(w io.Writer, o *dumpOptions, _ bool) export.Writer { return newOTLPDump(w, o) }},
 	{name: "request-json", dir: true, make: func(w io.Writer, o *dumpOptions, _ bool) export.Writer {
 		return &export.RequestJSON{Create: (&numberedFiles{dir: o.dir, w: w}).create}
 	}},
@@ -70,7 +75,8 @@ the last one outputs is written. What was redacted in the record stays redacted.
 Formats: ` + formatNames() + `.`,
 		Example: `  trace flows dump > run.har
   trace flows dump --format jsonl --host '*.anthropic.com'
-  trace flows dump --format curl last`,
+  trace flows dump --format curl last
+  trace flows dump --format otlp --to http://127.0.0.1:4318`,
 	}
 	withLast := lastAmong(cmd, cobra.ArbitraryArgs)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -83,7 +89,9 @@ Formats: ` + formatNames() + `.`,
 	f := cmd.Flags()
 	f.StringVar(&o.format, "format", dumpFormats[0].name, "write this `FORMAT`: "+formatNames())
 	f.StringVar(&o.dir, "dir", "", "write files below `DIR` (request-json)")
+	o.otlp.registerContent(f)
 	o.register(f)
+	f.Lookup("to").Usage += "; otlp: send to this URL instead (env: as OTEL_EXPORTER_OTLP_ENDPOINT says)"
 	return cmd
 }
 
@@ -100,6 +108,9 @@ func (o *dumpOptions) run(ctx context.Context, args []string, w *terminal, stder
 		return usageError{fmt.Errorf("--dir is of no use with --format %s, which goes to standard output", format.name)}
 	case len(args) > 0 && o.all:
 		return usageError{errors.New("--all and IDs exclude each other")}
+	}
+	if err := o.checkOTLP(); err != nil {
+		return usageError{err}
 	}
 	if err := o.check(time.Now()); err != nil {
 		return err
@@ -265,6 +276,12 @@ func (d *dumper) session(r *store.Reader, xs []*flow.Exchange) error {
 	log, isLog := d.to.(*export.Log)
 	if isLog {
 		if log.Last, err = lastOf(r, xs); err != nil {
+			return err
+		}
+	}
+	if spans, is := d.to.(*otlpDump); is {
+		spans.stderr = d.stderr
+		if err := spans.learn(r, xs); err != nil {
 			return err
 		}
 	}

@@ -21,6 +21,7 @@ type recording struct {
 	secrets bool         // are kept
 	calls   *summariser  // nil: nobody will read summaries
 	jsonl   *jsonlWriter // nil: not asked for
+	told    *telling     // by OTLP; nil: not asked for
 }
 
 // recordingOptions say where and how a session is recorded.
@@ -31,7 +32,8 @@ type recordingOptions struct {
 	jsonl   string       // the live event log, too; "": none
 	limit   bodyLimit
 	log     func(format string, args ...any)
-	secret  string // of ours, to be redacted wherever it occurs
+	secret  string    // of ours, to be redacted wherever it occurs
+	otlp    *otlpSink // which the session is told to; nil: none
 }
 
 // record begins a session.
@@ -75,6 +77,12 @@ func record(o recordingOptions) (*recording, error) {
 			return nil, err
 		}
 	}
+	if o.otlp != nil {
+		if r.told, err = o.otlp.tell(r.Store, o.log); err != nil {
+			r.end(exitTrace)
+			return nil, err
+		}
+	}
 	return r, nil
 }
 
@@ -86,6 +94,9 @@ func (r *recording) end(code int) (flow.Session, error) {
 	s, err := r.Finish(code, time.Now())
 	if r.jsonl != nil {
 		err = errors.Join(err, r.jsonl.close())
+	}
+	if r.told != nil {
+		r.told.close()
 	}
 	return s, err
 }

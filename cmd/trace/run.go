@@ -91,6 +91,7 @@ type run struct {
 	record *recording
 	keys   *keyLog // of --keylog
 	web    runWeb
+	otlp   *otlpSink // nil: not asked for
 
 	attached *attachment // nil: without --attach
 }
@@ -153,11 +154,17 @@ func (r *run) open(o recordingOptions) error {
 	if r.source == flow.SourceNamespace {
 		o.session.Link, o.session.Device = r.o.link, r.o.device
 	}
+	if r.otlp, err = r.rules.openOTLP(r.log); err != nil {
+		return err
+	}
+	o.otlp = r.otlp
 	if r.record, err = record(o); err != nil {
+		r.otlp.close("")
 		return err
 	}
 	if err = r.startAttached(); err != nil {
 		r.record.end(exitTrace)
+		r.otlp.close("")
 		return err
 	}
 	r.web.serve(r.record, replayOptions{rules: r.rules.connectTo, upstreamCA: r.o.upstreamCA}, r.log)
@@ -176,10 +183,23 @@ func (r *run) finish(code int) error {
 	} else {
 		r.say("%s", summary(s, r.o.noSave))
 	}
+	r.finishOTLP(s)
 	if r.logTo != nil {
 		r.logTo.Close()
 	}
 	return err
+}
+
+// finishOTLP ends what is sent, and says what became of it.
+func (r *run) finishOTLP(s flow.Session) {
+	if r.otlp == nil {
+		return
+	}
+	again := againBy(s, r.o.otlp.url)
+	if r.o.noSave {
+		again = ""
+	}
+	r.say("%s", r.otlp.close(again))
 }
 
 // passedSignals reach the command.

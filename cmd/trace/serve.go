@@ -91,6 +91,7 @@ type server struct {
 	dir     string     // of sessions
 	clients *clients
 	runs    *receiver   // those that are attached
+	otlp    *otlpSink   // nil: not asked for
 	page    *webPage    // nil: not asked for
 	mcp     *mcpService // nil: not asked for
 	ca      *lastingCA  // nil: not needed
@@ -224,6 +225,9 @@ func (s *server) do(ctx context.Context, bases *baseURLs) (err error) {
 	if s.given, err = activated(); err != nil {
 		return err
 	}
+	if s.otlp, err = s.rules.openOTLP(s.log); err != nil {
+		return err
+	}
 	s.who = findPrograms(1, s.log) // clients may be anybody's children
 	defer s.who.close()
 	s.clients, s.runs = newClients(s), newReceiver(s.dir, s.log)
@@ -242,6 +246,9 @@ func (s *server) do(ctx context.Context, bases *baseURLs) (err error) {
 	s.runs.close()
 	s.clients.close()
 	s.closeWeb()
+	if s.otlp != nil {
+		s.say("%s", s.otlp.close(""))
+	}
 	return err
 }
 

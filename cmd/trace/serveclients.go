@@ -152,7 +152,7 @@ func clientLabel(s string) string {
 // begin begins the session of a client.
 func (c *clients) begin(cl *client) error {
 	s := c.server
-	rec, err := record(recordingOptions{dir: s.dir, limit: s.rules.limit, log: s.log, secret: s.o.token,
+	rec, err := record(recordingOptions{dir: s.dir, limit: s.rules.limit, log: s.log, secret: s.o.token, otlp: s.otlp,
 		session: flow.Session{Name: cmp.Or(cl.key.label, string(cl.key.source)), Source: cl.key.source, PID: os.Getpid(), Secrets: s.rules.secrets}})
 	if err != nil {
 		return err
