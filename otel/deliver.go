@@ -23,7 +23,7 @@ import (
 const (
 	maxAnswer     = 64 << 10        // bytes of an answer that are read
 	maxRetryAfter = 5 * time.Minute // that an endpoint may ask for
-	lastAttempts  = 3               // without any answer, once the sender is closed
+	lastAttempts  = 3               // without any answer, once the sender is closed; and of its last metrics
 )
 
 // A StatusError is an answer that refuses for good, or for now.
@@ -81,70 +81,124 @@ func (s *Sender) encode(m proto.Message) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// deliver sends a body until it is taken, refused for good, or given up. refused
-// is how many of its items were not taken although it was.
-func (s *Sender) deliver(url string, body []byte) (refused int64, err error) {
-	pause := s.patience.First
-	for {
-		refused, err = s.post(url, body)
-		var status *StatusError
-		answered := errors.As(err, &status)
-		if err == nil || errors.As(err, new(*PartialError)) || answered && !status.retryable() {
+// deliver sends spans until they are taken, refused for good, or given up. refused
+// is how many were not taken although the rest was.
+func (s *Sender) deliver(body []byte) (refused int64, err error) {
+	pause, began := s.patience.First, time.Now()
+	for ending := s.isEnding(); ; {
+		refused, err = s.post(s.endpoint.Traces, body)
+		status, final := verdict(err)
+		if final {
 			s.succeeded()
 			return refused, err
 		}
-		if s.failed(answered) {
+		if s.failed(status != nil, began) {
 			return 0, givenUp{err}
 		}
-		wait, asked := jitter(pause), answered && status.after > 0
-		if pause = min(2*pause, s.patience.Most); asked {
-			wait = status.after
-		}
-		if !s.sleep(wait, asked) {
+		if !s.sleep(pause, status) {
 			s.giveUp()
 			return 0, givenUp{err}
 		}
+		if pause = min(2*pause, s.patience.Most); !ending && s.isEnding() {
+			pause, ending = s.patience.First, true
+		}
 	}
+}
+
+// deliverMetrics makes one attempt; when the sender is closed, some more.
+func (s *Sender) deliverMetrics(body []byte) error {
+	pause := s.patience.First
+	for n := 1; ; n++ {
+		_, err := s.post(s.endpoint.Metrics, body)
+		status, final := verdict(err)
+		if final || n == lastAttempts || !s.isClosing() || !s.sleep(pause, status) {
+			return err
+		}
+		pause = min(2*pause, s.patience.Most)
+	}
+}
+
+// verdict tells the answer, if there was one, and whether trying again is of no
+// use.
+func verdict(err error) (status *StatusError, final bool) {
+	if errors.As(err, &status) {
+		return status, !status.retryable()
+	}
+	return nil, err == nil || errors.As(err, new(*PartialError))
+}
+
+func (s *Sender) isClosing() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closing
 }
 
 func jitter(d time.Duration) time.Duration {
 	return d - d/5 + time.Duration(rand.Int64N(int64(2*d/5)+1))
 }
 
-// sleep waits; false: there is no time for it. When the sender is closed it
-// returns early, for another attempt, unless the endpoint asked for the pause.
-func (s *Sender) sleep(d time.Duration, asked bool) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	closed := s.closed
-	select {
-	case <-closed:
-		closed = nil
-	default:
-	}
+// sleep waits before the next attempt; false: there is no time for one. When the
+// end comes near it returns early, for another attempt, unless the endpoint asked
+// for the pause.
+func (s *Sender) sleep(pause time.Duration, status *StatusError) bool {
+	pause = jitter(pause)
+	asked := status != nil && status.after > 0
 	if asked {
-		closed = nil
+		pause = status.after
 	}
+	until := time.Now().Add(pause)
+	t := time.NewTimer(pause)
+	defer t.Stop()
+	ending := s.ending
+	if s.isEnding() { // a pause between the last attempts, too
+		if ending = nil; asked && s.tooLate(until) {
+			return false
+		}
+	}
+	for {
+		select {
+		case <-t.C:
+			return true
+		case <-s.ctx.Done():
+			return false
+		case <-ending:
+			if !asked {
+				return true
+			}
+			if ending = nil; s.tooLate(until) {
+				return false
+			}
+		}
+	}
+}
+
+func (s *Sender) isEnding() bool {
 	select {
-	case <-t.C:
-	case <-closed:
-	case <-s.ctx.Done():
+	case <-s.ending:
+		return true
+	default:
 		return false
 	}
-	return true
+}
+
+// tooLate reports whether all will be over at that time.
+func (s *Sender) tooLate(at time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return at.After(s.deadline)
 }
 
 // succeeded notes that the endpoint answers.
 func (s *Sender) succeeded() {
-	s.failures, s.worked = 0, time.Now()
+	s.failures = 0
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.failing = false
 }
 
-// failed notes an attempt that failed, and reports whether it was the last.
-// answered: the endpoint is there, at least.
-func (s *Sender) failed(answered bool) (last bool) {
+// failed notes an attempt that failed, of those since began, and reports whether
+// it was the last. answered: the endpoint is there, at least.
+func (s *Sender) failed(answered bool, began time.Time) (last bool) {
 	s.failures++
 	if answered {
 		s.failures = 0
@@ -155,7 +209,7 @@ func (s *Sender) failed(answered bool) (last bool) {
 	s.room.Broadcast()
 	s.mu.Unlock()
 	whole := s.patience.Whole
-	if s.ctx.Err() != nil || whole == 0 && closing && s.failures >= lastAttempts || whole > 0 && time.Since(s.worked) > whole {
+	if s.ctx.Err() != nil || whole == 0 && closing && s.failures >= lastAttempts || whole > 0 && time.Since(began) > whole {
 		s.giveUp()
 		return true
 	}
@@ -165,9 +219,10 @@ func (s *Sender) failed(answered bool) (last bool) {
 // giveUp ends the sending.
 func (s *Sender) giveUp() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.dead = true
 	s.room.Broadcast()
+	s.mu.Unlock()
+	s.wakeUp()
 }
 
 // post makes one attempt.

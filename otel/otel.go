@@ -64,8 +64,6 @@ type Options struct {
 	// Content has text told: messages, tools' input and results, arguments of
 	// the command.
 	Content bool
-	// Redact replaces the secrets in a text. nil: the record is redacted.
-	Redact func(string) string
 	// Environ are environment variables, of which OTEL_SERVICE_NAME and
 	// OTEL_RESOURCE_ATTRIBUTES are obeyed.
 	Environ []string
@@ -85,9 +83,8 @@ type Teller struct {
 	last     time.Time // end of the last exchange
 
 	threads llm.Threads
-	agents  map[llm.Ref]*agent  // by the first call of their conversations
-	called  map[llm.Ref][]*tool // by the call whose answer called them
-	open    map[string]*tool    // those without a result, see toolKey
+	agents  map[llm.Ref]*agent // by the first call of their conversations
+	tools   tools
 	learnt  map[llm.Ref]joined
 
 	metrics metrics
@@ -95,7 +92,7 @@ type Teller struct {
 
 // NewTeller makes what tells s.
 func NewTeller(s flow.Session, o Options) *Teller {
-	t := &Teller{o: o, s: s, agents: map[llm.Ref]*agent{}, called: map[llm.Ref][]*tool{}, open: map[string]*tool{}, learnt: map[llm.Ref]joined{}}
+	t := &Teller{o: o, s: s, agents: map[llm.Ref]*agent{}, learnt: map[llm.Ref]joined{}}
 	sum := sha256.Sum256([]byte("trace\x00" + s.ID))
 	t.trace = sum[:16]
 	t.root = t.id("run")
@@ -232,7 +229,7 @@ func (t *Teller) End(s flow.Session) Spans {
 func (t *Teller) Resource() *resourcepb.Resource { return t.resource }
 
 func (t *Teller) makeResource() *resourcepb.Resource {
-	a := &attributes{redact: t.o.Redact}
+	a := &attributes{}
 	own := map[string]string{}
 	for _, pair := range resourcePairs(t.o.Environ) {
 		own[pair[0]] = pair[1]
@@ -269,14 +266,11 @@ func scopeOf(version string) *commonpb.InstrumentationScope {
 const maxText = 8 << 10
 
 // attributes collects those of one span. What is empty is left out.
-type attributes struct {
-	list   []*commonpb.KeyValue
-	redact func(string) string
-}
+type attributes struct{ list []*commonpb.KeyValue }
 
 // attributes begins those of a span of the session.
 func (t *Teller) attributes() *attributes {
-	a := &attributes{redact: t.o.Redact}
+	a := &attributes{}
 	a.str("session.id", t.s.ID)
 	return a
 }
@@ -291,14 +285,14 @@ func text(s string) *commonpb.AnyValue {
 
 func (a *attributes) str(key, v string) {
 	if v != "" {
-		a.add(key, text(a.safe(v, maxText)))
+		a.add(key, text(safe(v, maxText)))
 	}
 }
 
 // long adds a text of content, which is cut by whoever made it.
 func (a *attributes) long(key, v string) {
 	if v != "" {
-		a.add(key, text(a.safe(v, 0)))
+		a.add(key, text(safe(v, 0)))
 	}
 }
 
@@ -308,7 +302,7 @@ func (a *attributes) strs(key string, vs []string) {
 	}
 	list := &commonpb.ArrayValue{}
 	for _, v := range vs {
-		list.Values = append(list.Values, text(a.safe(v, maxText)))
+		list.Values = append(list.Values, text(safe(v, maxText)))
 	}
 	a.add(key, &commonpb.AnyValue{Value: &commonpb.AnyValue_ArrayValue{ArrayValue: list}})
 }
@@ -333,15 +327,13 @@ func (a *attributes) yes(key string, is bool) {
 	}
 }
 
-// safe returns v as protobuf takes it, without secrets and not too long.
-func (a *attributes) safe(v string, most int) string {
-	if a.redact != nil {
-		v = a.redact(v)
-	}
+// safe returns v as protobuf takes it and not too long, in bytes of its own: it may
+// be a piece of a body that nobody else keeps, and wait in a queue.
+func safe(v string, most int) string {
 	if v = clean(v); most > 0 && len(v) > most {
-		v = cutText(v, most)
+		return cutText(v, most)
 	}
-	return v
+	return strings.Clone(v)
 }
 
 // clean makes text valid UTF-8, which protobuf insists on.
@@ -362,7 +354,7 @@ func fail(s *tracepb.Span, a *attributes, kind, more string) {
 	if more != "" {
 		message = more
 	}
-	s.Status = &tracepb.Status{Code: tracepb.Status_STATUS_CODE_ERROR, Message: a.safe(message, maxText)}
+	s.Status = &tracepb.Status{Code: tracepb.Status_STATUS_CODE_ERROR, Message: safe(message, maxText)}
 }
 
 func baseName(path string) string { return path[strings.LastIndexByte(path, '/')+1:] }
@@ -370,9 +362,13 @@ func baseName(path string) string { return path[strings.LastIndexByte(path, '/')
 // bits is a set of small numbers.
 type bits []uint64
 
-// add adds n, and reports whether it was not there.
+// maxBits bounds the numbers in a set: a file may claim any.
+const maxBits = 1 << 26
+
+// add adds n, and reports whether it was not there. Of numbers that are not small
+// it does not know.
 func (b *bits) add(n int64) bool {
-	if n < 0 {
+	if n < 0 || n >= maxBits {
 		return true
 	}
 	i, bit := int(n/64), uint64(1)<<(n%64)

@@ -35,7 +35,7 @@ type Patience struct {
 	First, Most time.Duration // between attempts; 0: 200 ms and 30 s
 	Request     time.Duration // for the answer to a request; 0: 10 s
 	// Whole has all spans wait until they are taken, instead of dropping the
-	// oldest, and gives up where nothing was taken for so long. 0: for a run.
+	// oldest, and gives up where a batch was tried for so long. 0: for a run.
 	Whole time.Duration
 }
 
@@ -48,7 +48,7 @@ type Sender struct {
 	ctx      context.Context // of requests
 	cancel   context.CancelFunc
 	wake     chan struct{} // there may be something to do
-	closed   chan struct{} // Close was called
+	ending   chan struct{} // closed: there is a deadline
 	done     chan struct{}
 
 	mu      sync.Mutex // guards what follows
@@ -62,9 +62,11 @@ type Sender struct {
 	dead    bool // nothing is sent any more
 	report  Report
 
+	deadline time.Time // when to give up; zero: there is none yet
+	late     *time.Timer
+
 	noMetrics bool // the endpoint takes none; of the goroutine alone
-	failures  int  // attempts in a row; of the goroutine alone
-	worked    time.Time
+	failures  int  // attempts in a row without an answer; of the goroutine alone
 }
 
 // queued is a span that waits.
@@ -101,8 +103,8 @@ func NewSender(e *Endpoint, c Client, p Patience) *Sender {
 		}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	s := &Sender{endpoint: e, client: c, patience: p, ctx: ctx, cancel: cancel, wake: make(chan struct{}, 1), closed: make(chan struct{}),
-		done: make(chan struct{}), metrics: map[*resourcepb.Resource]*metricspb.ResourceMetrics{}, worked: time.Now()}
+	s := &Sender{endpoint: e, client: c, patience: p, ctx: ctx, cancel: cancel, wake: make(chan struct{}, 1), ending: make(chan struct{}),
+		done: make(chan struct{}), metrics: map[*resourcepb.Resource]*metricspb.ResourceMetrics{}}
 	s.room.L = &s.mu
 	go s.run()
 	return s
@@ -170,19 +172,37 @@ func (s *Sender) wakeUp() {
 	}
 }
 
-// Close sends what is left, for so long as wait at most, and says what became of
-// all. An endpoint that cannot even be reached is given up sooner.
-func (s *Sender) Close(wait time.Duration) Report {
+// EndWithin has everything come to an end within wait: what was not taken then
+// is dropped, and Spans waits for nothing. The first word counts.
+func (s *Sender) EndWithin(wait time.Duration) {
 	s.mu.Lock()
-	if !s.closing {
-		s.closing = true
-		close(s.closed)
+	defer s.mu.Unlock()
+	if !s.deadline.IsZero() {
+		return
 	}
+	s.deadline = time.Now().Add(wait)
+	s.late = time.AfterFunc(wait, s.abort)
+	close(s.ending)
+}
+
+// abort ends an attempt that is under way, and all others.
+func (s *Sender) abort() {
+	s.cancel()
+	s.giveUp()
+}
+
+// Close sends what is left, for so long as wait at most unless EndWithin has set
+// an end already, and says what became of all. An endpoint that cannot even be
+// reached is given up sooner.
+func (s *Sender) Close(wait time.Duration) Report {
+	s.EndWithin(wait)
+	s.mu.Lock()
+	s.closing = true
 	s.room.Broadcast()
 	s.mu.Unlock()
-	late := time.AfterFunc(wait, s.cancel)
+	s.wakeUp()
 	<-s.done
-	late.Stop()
+	s.late.Stop()
 	s.cancel()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -212,24 +232,19 @@ func (s *Sender) run() {
 		default:
 			return
 		}
-		if s.isDead() {
-			return
-		}
 	}
 }
 
-func (s *Sender) isDead() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.dead
-}
-
 // next waits for a batch that is full or old enough; nothing comes when all is
-// sent and the sender is closed.
+// sent and the sender is closed, or when it has given up.
 func (s *Sender) next() (spans []queued, metrics []*metricspb.ResourceMetrics) {
 	for {
 		wait := time.Duration(-1)
 		s.mu.Lock()
+		if s.dead {
+			s.mu.Unlock()
+			return nil, nil
+		}
 		if len(s.queue) > 0 {
 			wait = max(0, time.Until(s.queue[0].at.Add(batchWait)))
 			if wait == 0 || s.closing || len(s.queue) >= batchSpans || s.bytes >= batchBytes {
@@ -259,7 +274,6 @@ func (s *Sender) next() (spans []queued, metrics []*metricspb.ResourceMetrics) {
 		select {
 		case <-due:
 		case <-s.wake:
-		case <-s.closed:
 		}
 	}
 }
@@ -310,7 +324,7 @@ func (s *Sender) sendSpans(batch []queued) {
 		s.count(func(r *Report) { r.Rejected += n; r.Err = err })
 		return
 	}
-	refused, err := s.deliver(s.endpoint.Traces, body)
+	refused, err := s.deliver(body)
 	refused = min(max(refused, 0), n)
 	s.count(func(r *Report) {
 		var given givenUp
@@ -339,22 +353,43 @@ func (s *Sender) count(fn func(*Report)) {
 	fn(&s.report)
 }
 
-// sendMetrics sends metrics. That they were not taken is told only where the spans
-// were: many endpoints take traces alone.
+// sendMetrics sends metrics. What is not taken now is sent later, with what comes
+// until then: spans do not wait for it.
 func (s *Sender) sendMetrics(list []*metricspb.ResourceMetrics) {
 	if s.noMetrics {
 		return
 	}
 	body, err := s.encode(&metricspb.MetricsData{ResourceMetrics: list})
 	if err == nil {
-		_, err = s.deliver(s.endpoint.Metrics, body)
+		err = s.deliverMetrics(body)
 	}
 	var status *StatusError
+	answered := errors.As(err, &status)
 	switch {
 	case err == nil:
-	case errors.As(err, &status) && slices.Contains([]int{404, 405, 415, 501}, status.Code):
+	case answered && slices.Contains([]int{404, 405, 415, 501}, status.Code): // many endpoints take traces alone
 		s.noMetrics = true
-	default:
+	case answered && !status.retryable() || errors.As(err, new(*PartialError)) || !s.again(list, status):
 		s.count(func(r *Report) { r.Err = fmt.Errorf("metrics: %w", err) })
 	}
+}
+
+// again queues metrics that were not taken, but where newer ones are; false: it is
+// too late.
+func (s *Sender) again(list []*metricspb.ResourceMetrics, why *StatusError) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing || s.dead {
+		return false
+	}
+	for _, m := range list {
+		if s.metrics[m.Resource] == nil {
+			s.metrics[m.Resource] = m
+		}
+	}
+	s.since = time.Now()
+	if why != nil {
+		s.since = s.since.Add(max(0, why.after-metricWait))
+	}
+	return true
 }

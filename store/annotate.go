@@ -85,6 +85,9 @@ func annotates(d *db) (bool, error) {
 // and the number to ask with next time.
 func (r *Reader) Ended(after int64, n int) (xs []*flow.Exchange, last int64, err error) {
 	last = after
+	if err = r.learn(); err != nil {
+		return nil, last, err
+	}
 	err = r.with(func(d *db) error {
 		return d.snapshot(func() error {
 			upto, err := lastRev(d)

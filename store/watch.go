@@ -77,3 +77,12 @@ func (w *watcher) wait(ctx context.Context) error {
 		}
 	}
 }
+
+// Commits returns a number that changes with every commit, where the session is
+// written by this process; -1 where it is not, or is no longer.
+func (r *Reader) Commits() int64 {
+	if r.live == nil || r.live.ended.Load() {
+		return -1
+	}
+	return r.live.commits.Load()
+}

@@ -62,7 +62,7 @@ func newOTLPDump(w io.Writer, o *dumpOptions) *otlpDump {
 }
 
 // From begins a session.
-func (d *otlpDump) From(s flow.Session, src export.Source) error {
+func (d *otlpDump) From(_ flow.Session, src export.Source) error {
 	r, ok := src.(*store.Reader)
 	if !ok {
 		return errors.New("spans are made of sessions only")
@@ -71,6 +71,13 @@ func (d *otlpDump) From(s flow.Session, src export.Source) error {
 		return err
 	}
 	if err := d.finish(); err != nil {
+		return err
+	}
+	if err := redactReader(r); err != nil {
+		return err
+	}
+	s, err := r.Session() // redacted
+	if err != nil {
 		return err
 	}
 	d.session, d.teller, d.late, d.spans = s, newOTLPTeller(s, r, d.options), s.Started, 0
@@ -161,7 +168,7 @@ func (d *otlpDump) finish() error {
 	if d.teller == nil {
 		return nil
 	}
-	if err := d.tell(d.teller.finish(d.session)); err != nil {
+	if err := d.tell(d.teller.End(d.session)); err != nil {
 		return err
 	}
 	if d.sender != nil {

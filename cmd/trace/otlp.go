@@ -1,14 +1,13 @@
 package main
 
 import (
-	"bytes"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -16,9 +15,7 @@ import (
 
 	"trace/egress"
 	"trace/flow"
-	"trace/llm"
 	"trace/otel"
-	"trace/redact"
 	"trace/store"
 )
 
@@ -87,7 +84,10 @@ type otlpSink struct {
 	*otel.Sender
 	content bool
 	client  *http.Client
-	late    atomic.Int64 // sessions that were not told to their end
+	log     func(format string, args ...any)
+	over    chan struct{}  // closed: nobody waits any longer
+	tell    sync.WaitGroup // those that go on
+	late    atomic.Int64   // sessions that were not told to their end
 }
 
 // openOTLP begins what --otlp asks for; nil if it does not.
@@ -99,15 +99,19 @@ func (r *rules) openOTLP(log func(format string, args ...any)) (*otlpSink, error
 	if err != nil {
 		return nil, err
 	}
-	return &otlpSink{Sender: otel.NewSender(r.otlp, c, otel.Patience{}), content: r.otlpContent, client: c}, nil
+	return &otlpSink{Sender: otel.NewSender(r.otlp, c, otel.Patience{}), content: r.otlpContent, client: c, log: log, over: make(chan struct{})}, nil
 }
 
 // close gives what is left a little time, and says what became of all. again is
-// what else could be done, "" for nothing.
+// what else could be done, "" for nothing. All sessions are finished.
 func (s *otlpSink) close(again string) string {
 	if s == nil {
 		return ""
 	}
+	s.EndWithin(otlpCloseWait)
+	t := time.AfterFunc(otlpCloseWait, func() { close(s.over) })
+	s.tell.Wait()
+	t.Stop()
 	r := s.Close(otlpCloseWait)
 	s.client.CloseIdleConnections()
 	return otlpText(r, s.Endpoint(), s.late.Load(), again)
@@ -132,48 +136,64 @@ func otlpText(r otel.Report, e *otel.Endpoint, late int64, again string) string 
 	return text
 }
 
-// againBy is the command that sends a session again.
+// againBy is the command that sends a session again, without what of the URL may be
+// secret.
 func againBy(s flow.Session, url string) string {
-	return fmt.Sprintf("trace flows dump --session %s --format otlp --to %s", s.ID, printable(withoutUserinfo(url)))
+	if strings.ContainsAny(url, "@?") {
+		url = "URL"
+	}
+	return shellWords([]string{"trace", "flows", "dump", "--session", s.ID, "--format", "otlp", "--to", printable(url)})
 }
 
-// A telling tells one session while it is written. It is a reader like any
-// other: the road never waits for it.
+// A telling tells one session while it is written, and what is left when it is
+// finished. It is a reader like any other: the road never waits for it, and no end
+// of a session.
 type telling struct {
 	sink   *otlpSink
 	teller *otlpTeller
-	log    func(format string, args ...any)
-	stop   chan struct{} // closed: tell what is left, until end
-	end    time.Time
-	done   chan struct{}
+	stop   chan struct{} // closed: the session is finished
 }
 
-// tell begins to tell a session.
-func (s *otlpSink) tell(from *store.Store, log func(format string, args ...any)) (*telling, error) {
+// follow begins to tell a session. Where that cannot be, the session is recorded all
+// the same.
+func (s *otlpSink) follow(from *store.Store) *telling {
+	if s == nil {
+		return nil
+	}
 	r, err := from.Reader()
 	if err != nil {
-		return nil, err
+		s.failed(err)
+		return nil
+	}
+	if err = redactReader(r); err != nil {
+		closing(r)
+		s.failed(err)
+		return nil
 	}
 	host, _ := os.Hostname() // "" is left out
-	t := &telling{sink: s, log: log, stop: make(chan struct{}), done: make(chan struct{}),
+	t := &telling{sink: s, stop: make(chan struct{}),
 		teller: newOTLPTeller(from.Session(), r, otel.Options{Content: s.content, Environ: os.Environ(), Host: host})}
-	go t.run()
-	return t, nil
+	s.tell.Go(t.run)
+	return t
 }
 
-// close tells what is left of a session that is finished.
-func (t *telling) close() {
-	t.end = time.Now().Add(otlpCloseWait)
-	close(t.stop)
-	<-t.done
+// failed notes that a session was not told to its end.
+func (s *otlpSink) failed(err error) {
+	s.late.Add(1)
+	s.log("otlp: %v", err)
+}
+
+// finished says that all there will be of the session is there. It does not wait.
+func (t *telling) finished() {
+	if t != nil {
+		close(t.stop)
+	}
 }
 
 func (t *telling) run() {
-	defer close(t.done)
 	defer closing(t.teller.r)
 	if err := t.follow(); err != nil {
-		t.sink.late.Add(1)
-		t.log("otlp: %v", err)
+		t.sink.failed(err)
 	}
 }
 
@@ -182,7 +202,8 @@ func (t *telling) follow() error {
 	look, measure := time.NewTicker(otlpEvery), time.NewTicker(otlpMetrics)
 	defer look.Stop()
 	defer measure.Stop()
-	last := int64(0)
+	r := t.teller.r
+	last, seen := int64(0), int64(-1)
 	for over := false; !over; {
 		select {
 		case <-look.C:
@@ -191,16 +212,21 @@ func (t *telling) follow() error {
 		case <-t.stop:
 			over = true
 		}
+		now := r.Commits()
+		if now == seen && now >= 0 && !over { // a session may be silent for long
+			continue
+		}
+		seen = now
 		var err error
 		if last, err = t.pass(last); err != nil {
 			return err
 		}
 	}
-	s, err := t.teller.r.Session()
+	s, err := r.Session()
 	if err != nil {
 		return err
 	}
-	t.sink.Spans(t.teller.Resource(), t.teller.finish(s))
+	t.sink.Spans(t.teller.Resource(), t.teller.End(s))
 	t.sink.Metrics(t.teller.Metrics(time.Now()))
 	return nil
 }
@@ -214,108 +240,35 @@ func (t *telling) pass(last int64) (int64, error) {
 		}
 		last = next
 		for _, x := range xs {
-			if t.isLate() {
+			select {
+			case <-t.sink.over:
 				return last, fmt.Errorf("the session was not told to its end within %v", otlpCloseWait)
+			default:
 			}
 			t.sink.Spans(t.teller.Resource(), t.teller.exchange(x))
 		}
 	}
 }
 
-// isLate reports whether nobody waits any longer.
-func (t *telling) isLate() bool {
-	select {
-	case <-t.stop:
-		return time.Now().After(t.end)
-	default:
-		return false
-	}
-}
-
-// An otlpTeller tells flows of one session, as a reader has them.
+// An otlpTeller tells flows of one session, as a reader has them, which redacts
+// what the record does not.
 type otlpTeller struct {
 	*otel.Teller
-	r    *store.Reader
-	gate *redact.Redactor // nil: the record is redacted
+	r *store.Reader
 }
 
 func newOTLPTeller(s flow.Session, r *store.Reader, o otel.Options) *otlpTeller {
-	t := &otlpTeller{r: r}
-	if s.Secrets {
-		var key [32]byte
-		rand.Read(key[:]) // never fails
-		t.gate = redact.New(key)
-		o.Redact = t.redacted
-		s.Argv, _ = t.gate.Argv(s.Argv)
-	}
-	t.Teller = otel.NewTeller(s, o)
-	return t
-}
-
-// redacted replaces the secrets in a text that is about to leave.
-func (t *otlpTeller) redacted(text string) string {
-	if b := []byte(text); len(b) > 1 && bytes.ContainsAny(b[:1], "[{") {
-		out, _ := t.gate.Body("application/json", b)
-		return string(out)
-	}
-	out, _ := t.gate.String(text)
-	return out
+	return &otlpTeller{otel.NewTeller(s, o), r}
 }
 
 // exchange tells a flow that has ended, of which x needs only be an outline.
 func (t *otlpTeller) exchange(x *flow.Exchange) otel.Spans {
-	return t.Exchange(t.read(x))
-}
-
-// finish tells what there is to tell of the session as it is now.
-func (t *otlpTeller) finish(s flow.Session) otel.Spans {
-	if t.gate != nil {
-		s.Argv, _ = t.gate.Argv(s.Argv)
-	}
-	return t.End(s)
-}
-
-// read reads what of a flow there is to tell.
-func (t *otlpTeller) read(x *flow.Exchange) (*flow.Exchange, []*llm.Call) {
-	call := recognised(x)
-	if t.gate != nil {
-		x = t.remember(x, call)
-	}
-	if !call {
-		return x, nil
+	if !recognised(x) {
+		return t.Exchange(x, nil)
 	}
 	read := readOne(t.r, x.ID)
-	if read.err != nil || len(read.calls) == 0 {
-		return x, nil
+	if read.err != nil {
+		return t.Exchange(x, nil)
 	}
-	if t.gate != nil { // with a redacted process
-		read.x.Conn = x.Conn
-	}
-	return read.x, read.calls
-}
-
-// remember shows the gate the secrets that the fields and the body of a request,
-// and the fields of its answer, give away, and returns x with its command redacted.
-func (t *otlpTeller) remember(x *flow.Exchange, call bool) *flow.Exchange {
-	clean := *x
-	if p := x.Conn.Process; p != nil {
-		own := *p
-		own.Argv, _ = t.gate.Argv(p.Argv)
-		clean.Conn.Process = &own
-	}
-	whole, err := t.r.Flow(x.ID)
-	if err != nil {
-		return &clean
-	}
-	for i, part := range []*flow.Part{whole.Request, whole.Response} {
-		if part != nil && part.Head != nil {
-			t.gate.Head(part.Head, i == 1)
-		}
-	}
-	if call && sizeOf(whole) <= summariseBytes {
-		if body, err := t.r.Body(x.ID, flow.Client); err == nil && whole.Request != nil {
-			t.gate.Body(whole.Request.Head.Get("Content-Type"), body)
-		}
-	}
-	return &clean
+	return t.Exchange(read.x, read.calls)
 }

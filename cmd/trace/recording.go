@@ -77,12 +77,7 @@ func record(o recordingOptions) (*recording, error) {
 			return nil, err
 		}
 	}
-	if o.otlp != nil {
-		if r.told, err = o.otlp.tell(r.Store, o.log); err != nil {
-			r.end(exitTrace)
-			return nil, err
-		}
-	}
+	r.told = o.otlp.follow(r.Store)
 	return r, nil
 }
 
@@ -95,9 +90,7 @@ func (r *recording) end(code int) (flow.Session, error) {
 	if r.jsonl != nil {
 		err = errors.Join(err, r.jsonl.close())
 	}
-	if r.told != nil {
-		r.told.close()
-	}
+	r.told.finished()
 	return s, err
 }
 
