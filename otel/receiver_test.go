@@ -92,16 +92,6 @@ func spansIn(d *tracepb.TracesData) (all []*tracepb.Span) {
 	return all
 }
 
-// spans are all that were taken.
-func (r *receiver) spans() (all []*tracepb.Span) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, b := range r.batches {
-		all = append(all, spansIn(b)...)
-	}
-	return all
-}
-
 // await waits until so many spans were taken in all.
 func (r *receiver) await(n int) {
 	r.t.Helper()

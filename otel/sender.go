@@ -55,6 +55,7 @@ type Sender struct {
 	room    sync.Cond
 	queue   []queued
 	bytes   int
+	most    int // spans in the queue
 	metrics map[*resourcepb.Resource]*metricspb.ResourceMetrics
 	since   time.Time // of the oldest metrics
 	failing bool      // the last attempt failed
@@ -103,7 +104,7 @@ func NewSender(e *Endpoint, c Client, p Patience) *Sender {
 		}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	s := &Sender{endpoint: e, client: c, patience: p, ctx: ctx, cancel: cancel, wake: make(chan struct{}, 1), ending: make(chan struct{}),
+	s := &Sender{endpoint: e, client: c, patience: p, ctx: ctx, cancel: cancel, wake: make(chan struct{}, 1), most: queueSpans, ending: make(chan struct{}),
 		done: make(chan struct{}), metrics: map[*resourcepb.Resource]*metricspb.ResourceMetrics{}}
 	s.room.L = &s.mu
 	go s.run()
@@ -147,7 +148,7 @@ func (s *Sender) Spans(res *resourcepb.Resource, spans []*tracepb.Span) {
 // full reports whether there is no room for so many bytes more. One span has
 // room always. s.mu is held.
 func (s *Sender) full(more int) bool {
-	return len(s.queue) > 0 && (len(s.queue) >= queueSpans || s.bytes+more > queueBytes)
+	return len(s.queue) > 0 && (len(s.queue) >= s.most || s.bytes+more > queueBytes)
 }
 
 // Metrics queues metrics of one session, in place of those that wait: they tell

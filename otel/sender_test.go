@@ -29,6 +29,17 @@ func TestMain(m *testing.M) {
 // quick is patience for tests.
 var quick = Patience{First: 5 * time.Millisecond, Most: 20 * time.Millisecond, Request: 5 * time.Second}
 
+// fewSpans are what a sender of newSmallSender has room for.
+const fewSpans = 1000
+
+func newSmallSender(e *Endpoint, p Patience) *Sender {
+	s := NewSender(e, http.DefaultClient, p)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.most = fewSpans
+	return s
+}
+
 // someSpans are spans of n exchanges, each with a path of so many bytes.
 func someSpans(t *Teller, n, size int) (all Spans) {
 	for i := range n {
@@ -181,15 +192,15 @@ func TestDown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := NewSender(e, http.DefaultClient, quick)
+	s := newSmallSender(e, quick)
 	teller := newTestTeller()
-	const n = queueSpans + 5000
+	const n = fewSpans + 4000
 	spans := someSpans(teller, n, 1)
 	for len(spans) > 0 {
 		s.Spans(teller.Resource(), spans[:100])
 		spans = spans[100:]
 	}
-	if d := s.Report().Dropped; d < 4000 {
+	if d := s.Report().Dropped; d < 3000 {
 		t.Errorf("%d made room", d)
 	}
 	started := time.Now()
@@ -215,9 +226,9 @@ func TestHanging(t *testing.T) {
 		return true
 	}
 	defer close(release)
-	s := NewSender(r.endpoint(), http.DefaultClient, Patience{Request: 50 * time.Millisecond})
+	s := newSmallSender(r.endpoint(), Patience{Request: 50 * time.Millisecond})
 	teller := newTestTeller()
-	spans := someSpans(teller, queueSpans+100, 1)
+	spans := someSpans(teller, fewSpans+100, 1)
 	s.Spans(teller.Resource(), spans)
 	started := time.Now()
 	report := s.Close(300 * time.Millisecond)
@@ -271,16 +282,16 @@ func TestEndWithin(t *testing.T) {
 		return true
 	}
 	defer close(release)
-	s := NewSender(r.endpoint(), http.DefaultClient, Patience{Request: time.Minute})
+	s := newSmallSender(r.endpoint(), Patience{Request: time.Minute})
 	teller := newTestTeller()
 	s.EndWithin(100 * time.Millisecond)
 	started := time.Now()
-	s.Spans(teller.Resource(), someSpans(teller, queueSpans+100, 1))
+	s.Spans(teller.Resource(), someSpans(teller, fewSpans+100, 1))
 	report := s.Close(time.Minute)
 	if took := time.Since(started); took > 30*time.Second {
 		t.Errorf("ended after %v", took)
 	}
-	if report.Sent != 0 || report.Dropped != queueSpans+100 {
+	if report.Sent != 0 || report.Dropped != fewSpans+100 {
 		t.Errorf("%+v", report)
 	}
 }
@@ -320,10 +331,10 @@ func TestMetricsFail(t *testing.T) {
 // TestBurst: where the endpoint works, nothing is dropped however fast spans come.
 func TestBurst(t *testing.T) {
 	r := newReceiver(t)
-	s := NewSender(r.endpoint(), http.DefaultClient, quick)
+	s := newSmallSender(r.endpoint(), quick)
 	teller := newTestTeller()
-	s.Spans(teller.Resource(), someSpans(teller, queueSpans+3000, 1))
-	if report := s.Close(20 * time.Second); report.Sent != queueSpans+3000 || report.Missing() != 0 {
+	s.Spans(teller.Resource(), someSpans(teller, fewSpans+3000, 1))
+	if report := s.Close(20 * time.Second); report.Sent != fewSpans+3000 || report.Missing() != 0 {
 		t.Errorf("%+v", report)
 	}
 }

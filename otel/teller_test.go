@@ -388,7 +388,9 @@ func TestForgets(t *testing.T) {
 		t.Errorf("%d, %d, %d, %d tools, %d bytes", n, len(k.open), len(k.order), k.count, k.bytes)
 	}
 	var b bits
-	if !b.add(1<<60) || !b.add(1<<60) || len(b) != 0 || !b.add(7) || b.add(7) {
-		t.Errorf("%d words of bits", len(b))
+	for i, want := range []bool{true, true, true, false} {
+		if n := []int64{1 << 60, 1 << 60, 7, 7}[i]; b.add(n) != want || len(b) > 1 {
+			t.Errorf("%d: %v, %d words", n, !want, len(b))
+		}
 	}
 }
