@@ -55,6 +55,7 @@ var mayImport = map[string][]string{
 	"shelf":          {},
 	"doctor":         {"netns"},
 	"control":        {},
+	"console":        {},
 	"cmd/trace":      {"*"},
 	"web/build":      {},
 	"release":        {},

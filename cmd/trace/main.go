@@ -42,6 +42,7 @@ func newRootCommand() *cobra.Command {
 		newExecCommand(),
 		newServeCommand(),
 		newServeStatusCommand(),
+		newTopCommand(),
 		newAttachCommand(),
 		newFlowsCommand(),
 		newSessionsCommand(),
