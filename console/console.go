@@ -53,6 +53,11 @@ const (
 	stopTime = 300 * time.Millisecond // in which a process that may stop has stopped
 )
 
+// caught are the signals that change, stop or, by default, end a program that owns
+// the terminal.
+var caught = []os.Signal{syscall.SIGWINCH, syscall.SIGTSTP, syscall.SIGCONT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT,
+	syscall.SIGABRT, syscall.SIGALRM, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGXCPU}
+
 // ErrNoTerminal is returned by Open for what is no terminal.
 var ErrNoTerminal = errors.New("no terminal")
 
@@ -73,12 +78,14 @@ type Screen struct {
 	signals chan os.Signal
 	wake    [2]int      // a pipe that ends the reading
 	ending  atomic.Bool // do not wait for the terminal
+	hurry   atomic.Bool // nor while a signal is to be obeyed
 
 	mu    sync.Mutex // guards what follows
 	fd    int
 	own   *os.File // nil: fd is the caller's
 	modes *term.State
 	taken bool
+	stuck bool // it took nothing when there was haste
 	shown []string
 	width int
 	rows  int
@@ -101,18 +108,19 @@ func Open(out *os.File) (*Screen, error) {
 		unix.CloseOnExec(pipe[1])
 		s.wake = pipe
 		if s.modes, err = term.GetState(s.fd); err == nil {
+			signal.Notify(s.signals, caught...) // first: one that comes now is obeyed in a moment
 			s.mu.Lock()
 			err = s.take()
 			s.mu.Unlock()
 		}
 		if err != nil {
+			signal.Stop(s.signals)
 			s.closeFiles()
 		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("terminal: %w", err)
 	}
-	signal.Notify(s.signals, syscall.SIGWINCH, syscall.SIGTSTP, syscall.SIGCONT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT)
 	s.working.Go(s.readKeys)
 	s.working.Go(s.takeSignals)
 	return s, nil
@@ -256,12 +264,13 @@ func (s *Screen) write(p []byte) {
 	for len(p) > 0 {
 		n, err := unix.Write(s.fd, p)
 		if n > 0 {
-			p = p[n:]
+			p, s.stuck = p[n:], false
 		}
 		switch {
 		case err == nil || errors.Is(err, unix.EINTR):
 		case errors.Is(err, unix.EAGAIN):
-			if s.ending.Load() && time.Since(began) > patience {
+			if (s.ending.Load() || s.hurry.Load()) && (s.stuck || time.Since(began) > patience) {
+				s.shown, s.stuck = nil, true
 				return
 			}
 			var ready unix.FdSet
@@ -297,9 +306,9 @@ func (s *Screen) takeSignals() {
 				s.stop()
 				s.tell(Event{Redraw: true})
 			case syscall.SIGCONT: // stopped by SIGSTOP, which nobody hears of
-				s.mu.Lock()
+				s.lock()
 				_ = s.take()
-				s.mu.Unlock()
+				s.unlock()
 				s.tell(Event{Redraw: true})
 			default:
 				s.ending.Store(true)
@@ -309,12 +318,23 @@ func (s *Screen) takeSignals() {
 	}
 }
 
+// lock locks mu, before long although a terminal takes nothing of what is drawn.
+func (s *Screen) lock() {
+	s.hurry.Store(true)
+	s.mu.Lock()
+}
+
+func (s *Screen) unlock() {
+	s.hurry.Store(false)
+	s.mu.Unlock()
+}
+
 // stop gives the terminal back, stops this process as if it had never caught
 // SIGTSTP, and takes the terminal again when it goes on. Where nobody could let it
 // go on (its group is orphaned), the kernel does not stop it.
 func (s *Screen) stop() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.lock()
+	defer s.unlock()
 	s.give()
 	stopSelf()
 	goOn := time.NewTimer(stopTime)

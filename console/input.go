@@ -43,19 +43,19 @@ func (s *Screen) readKeys() {
 // readable waits until there is something to read, not for long if a key has begun.
 // ended tells that Close was called.
 func (s *Screen) readable(begun bool) (ready, ended bool) {
-	var set unix.FdSet
-	set.Set(s.fd)
-	set.Set(s.wake[0])
-	var wait *unix.Timeval
-	if begun {
-		wait = new(unix.NsecToTimeval(int64(escapeTime)))
-	}
-	_, err := unix.Select(max(s.fd, s.wake[0])+1, &set, nil, nil, wait)
-	if err != nil {
-		if errors.Is(err, unix.EINTR) {
-			return s.readable(begun)
+	for {
+		var set unix.FdSet
+		set.Set(s.fd)
+		set.Set(s.wake[0])
+		var wait *unix.Timeval
+		if begun {
+			wait = new(unix.NsecToTimeval(int64(escapeTime)))
 		}
-		return true, false // reading will tell
+		switch _, err := unix.Select(max(s.fd, s.wake[0])+1, &set, nil, nil, wait); {
+		case err == nil:
+			return set.IsSet(s.fd), set.IsSet(s.wake[0])
+		case !errors.Is(err, unix.EINTR):
+			return true, false // reading will tell
+		}
 	}
-	return set.IsSet(s.fd), set.IsSet(s.wake[0])
 }

@@ -79,7 +79,7 @@ func watch(s *console.Screen, v *topView) error {
 	v.resize(s.Size())
 	wait := time.NewTimer(0)
 	defer wait.Stop()
-	var drawn time.Time
+	var drawn time.Time // zero: anew at once
 	gen := -1
 	for {
 		select {
@@ -102,6 +102,7 @@ func watch(s *console.Screen, v *topView) error {
 			drawn = time.Time{}
 		case <-wait.C:
 			more, err := v.source.step(time.Now())
+			v.problem = ""
 			if err != nil {
 				v.problem = err.Error()
 			}
@@ -111,7 +112,7 @@ func watch(s *console.Screen, v *topView) error {
 			}
 			wait.Reset(pause)
 		}
-		if now := time.Now(); now.Sub(drawn) >= topClock || gen != v.source.gen {
+		if now := time.Now(); now.Sub(drawn) >= topClock || gen != v.source.gen && now.Sub(drawn) >= topEvery/2 {
 			if w, h := s.Size(); w != v.width || h != v.height {
 				v.resize(w, h)
 			}

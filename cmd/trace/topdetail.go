@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"strings"
+	"time"
+	"unicode/utf8"
 
 	"trace/store"
 )
@@ -22,6 +24,7 @@ type topDetail struct {
 	stale bool // to be made anew, since the size of the screen is another
 	lines []string
 	first int
+	next  time.Time // not made anew before, however often the flow changes
 }
 
 // open shows a flow.
@@ -29,7 +32,8 @@ func (v *topView) open(r *topRow) { v.detail = &topDetail{row: r, stale: true} }
 
 // fill makes the lines, if the flow or the screen has changed.
 func (d *topDetail) fill(v *topView) {
-	if !d.stale && d.rev == d.row.rev && d.call == d.row.call {
+	began := time.Now()
+	if !d.stale && (d.rev == d.row.rev && d.call == d.row.call || began.Before(d.next)) {
 		return
 	}
 	d.stale, d.rev, d.call = false, d.row.rev, d.row.call
@@ -39,12 +43,14 @@ func (d *topDetail) fill(v *topView) {
 	}
 	d.lines = d.lines[:0]
 	for l := range strings.Lines(b.String()) {
-		d.lines = append(d.lines, wrapped(strings.ReplaceAll(strings.TrimSuffix(l, "\n"), "\t", "    "), v.width)...)
-		if len(d.lines) > topDetailLines {
+		d.lines = wrapped(d.lines, strings.ReplaceAll(strings.TrimSuffix(l, "\n"), "\t", "    "), v.width)
+		if len(d.lines) >= topDetailLines {
 			d.lines = append(d.lines[:topDetailLines], "…")
 			break
 		}
 	}
+	now := time.Now()
+	d.next = now.Add(10 * now.Sub(began)) // a long flow that changes all the time
 }
 
 // write writes the flow as `trace flows show` does.
@@ -91,43 +97,47 @@ func (v *topView) detailLines(w *terminal) []string {
 	return out[:min(len(out), v.height)]
 }
 
-// wrapped cuts a line into pieces of at most width columns. Sequences that set how
-// text looks take none, and go on in the next piece.
-func wrapped(s string, width int) []string {
+// wrapped appends a line to lines, in pieces of at most width columns. Sequences
+// that set how text looks take none, and go on in the next piece.
+func wrapped(lines []string, s string, width int) []string {
 	width = max(2, width)
 	if len(s) <= width {
-		return []string{s}
+		return append(lines, s)
 	}
-	var out []string
-	used, from, look := 0, 0, ""
-	for i := 0; i < len(s); {
+	used, from, look, before := 0, 0, "", ""
+	cut := func(to int) {
+		piece := before + s[from:to]
+		if look != "" {
+			piece += "\x1b[0m"
+		}
+		lines = append(lines, piece)
+		from, used, before = to, 0, look
+	}
+	for i := 0; i < len(s) && len(lines) < topDetailLines; {
 		if s[i] == '\x1b' {
 			end := strings.IndexByte(s[i:], 'm')
 			if end < 0 {
 				break
 			}
-			seq := s[i : i+end+1]
-			look += seq
-			if seq == "\x1b[0m" {
+			if seq := s[i : i+end+1]; seq == "\x1b[0m" {
 				look = ""
+			} else {
+				look += seq
 			}
 			i += end + 1
 			continue
 		}
-		r := []rune(s[i:min(len(s), i+4)])[0]
-		n := runeColumns(r)
-		if used+n > width {
-			piece := s[from:i]
-			if look != "" {
-				piece += "\x1b[0m"
-			}
-			out = append(out, piece)
-			s = look + s[i:]
-			i, from, used = len(look), 0, 0
-			continue
+		r, n := utf8.DecodeRuneInString(s[i:])
+		if c := runeColumns(r); used+c > width {
+			cut(i)
+			used = c
+		} else {
+			used += c
 		}
-		used += n
-		i += len(string(r))
+		i += n
 	}
-	return append(out, s[from:])
+	if len(lines) < topDetailLines {
+		cut(len(s))
+	}
+	return lines
 }

@@ -8,7 +8,6 @@ import (
 
 // press takes a key. quit tells that it was the one that ends top.
 func (v *topView) press(k console.Key) (quit bool) {
-	v.problem = ""
 	switch {
 	case k == console.CtrlC:
 		return true
@@ -117,7 +116,7 @@ func (v *topView) enter() {
 	}
 	if r := v.source.byKey[v.keys[p.at]]; r != nil {
 		v.open(r)
-		p.key, p.end = r.key(), false
+		p.key, p.end = r.key, false
 	}
 }
 
@@ -155,7 +154,7 @@ func (v *topView) pressDetail(k console.Key) {
 func (v *topView) refreshKeys() {
 	v.keys = v.keys[:0]
 	for _, r := range v.flows() {
-		v.keys = append(v.keys, r.key())
+		v.keys = append(v.keys, r.key)
 	}
 	if len(v.keys) > 0 {
 		v.locate()

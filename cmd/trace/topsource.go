@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -24,6 +25,7 @@ const (
 
 // A topRow is one flow as top needs it. Its texts are escaped.
 type topRow struct {
+	key            string // its name among those of all sessions
 	session, file  string
 	name           string // of the session
 	id             int64
@@ -38,8 +40,8 @@ type topRow struct {
 	text           string // all of it in lower case, for the filter
 }
 
-// key names a row among those of all sessions.
-func (r *topRow) key() string { return fmt.Sprintf("%s/%d", r.session, r.id) }
+// rowKey names a flow among those of all sessions.
+func rowKey(session string, id int64) string { return session + "/" + strconv.FormatInt(id, 10) }
 
 // A topSession is a session that is followed.
 type topSession struct {
@@ -74,7 +76,8 @@ type topSource struct {
 	live bool // sessions that begin are followed, too
 
 	sessions []*topSession
-	rows     []*topRow // by their start
+	standIn  *topSession // is shown until one begins
+	rows     []*topRow   // by their start
 	byKey    map[string]*topRow
 	dropped  int64 // flows that were let go
 	left     int   // running sessions that are not followed
@@ -111,6 +114,9 @@ func newTopSource(ref string) (*topSource, error) {
 		return nil, err
 	}
 	t.sessions = append(t.sessions, newTopSession(s, r))
+	if t.live && s.State != "running" {
+		t.standIn = t.sessions[0]
+	}
 	return t, nil
 }
 
@@ -168,30 +174,41 @@ func (t *topSource) discover(now time.Time) error {
 		}
 		open++
 		t.gen++
+		t.dismiss()
 		t.sessions = append(t.sessions, newTopSession(s, r))
 	}
 	slices.SortStableFunc(t.sessions, func(a, b *topSession) int { return a.Started.Compare(b.Started) })
 	return nil
 }
 
-// step reads what is new. more tells that there is more to read at once.
+// dismiss takes away the session that was shown while none was running.
+func (t *topSource) dismiss() {
+	if t.standIn == nil {
+		return
+	}
+	t.standIn.close()
+	t.standIn = nil
+	t.sessions, t.rows, t.dropped = nil, nil, 0
+	clear(t.byKey)
+}
+
+// step reads what is new. more tells that there is more to read at once. What is
+// wrong with one session keeps nobody from the others.
 func (t *topSource) step(now time.Time) (more bool, err error) {
 	if t.live {
-		if err := t.discover(now); err != nil {
-			return false, err
-		}
+		err = t.discover(now)
 	}
 	for _, s := range t.sessions {
 		if s.r == nil {
 			continue
 		}
-		again, err := t.read(s, now)
-		if err != nil {
-			return false, fmt.Errorf("session %s: %w", s.ID, err)
+		again, wrong := t.read(s, now)
+		if wrong != nil && err == nil {
+			err = fmt.Errorf("session %s: %w", s.ID, wrong)
 		}
-		more = more || again
+		more = more || again && wrong == nil
 	}
-	return more, nil
+	return more, err
 }
 
 // read takes over what has changed in a session.
@@ -207,6 +224,9 @@ func (t *topSource) read(s *topSession, now time.Time) (more bool, err error) {
 	}
 	if run.State != s.State {
 		t.gen++
+		if err := t.settle(s); err != nil {
+			return false, err
+		}
 	}
 	s.Session = run
 	list, last, more, err := s.r.Changed(s.rev, topBatch)
@@ -229,13 +249,29 @@ func (t *topSource) read(s *topSession, now time.Time) (more bool, err error) {
 	return more, nil
 }
 
+// settle looks again at the flows of a session that were under way, which it is not
+// any more: where it was killed nothing has touched them.
+func (t *topSource) settle(s *topSession) error {
+	for _, row := range t.rows {
+		if !row.open || row.file != s.File {
+			continue
+		}
+		x, err := s.r.Flow(row.id)
+		if err != nil {
+			return err
+		}
+		t.take(s, store.Revised{Exchange: x, Rev: row.rev + 1}, time.Now()) // as if something had
+	}
+	return nil
+}
+
 // take makes or changes the row of a flow.
 func (t *topSource) take(s *topSession, x store.Revised, now time.Time) {
 	t.gen++
-	row := &topRow{session: s.ID, file: s.File, name: printable(s.Name), id: x.ID}
-	if old := t.byKey[row.key()]; old != nil {
-		row = old
-	} else {
+	key := rowKey(s.ID, x.ID)
+	row := t.byKey[key]
+	if row == nil {
+		row = &topRow{key: key, session: printable(s.ID), file: s.File, name: printable(s.Name), id: x.ID}
 		t.add(row, x.Started)
 	}
 	row.rev, row.started, row.ended, row.kind = x.Rev, x.Started, x.Ended, x.Kind
@@ -271,11 +307,11 @@ func (t *topSource) add(row *topRow, started time.Time) {
 	}
 	row.started = started
 	t.rows = slices.Insert(t.rows, at, row)
-	t.byKey[row.key()] = row
+	t.byKey[row.key] = row
 	if len(t.rows) > topRows+topRows/10 {
 		n := len(t.rows) - topRows
 		for _, old := range t.rows[:n] {
-			delete(t.byKey, old.key())
+			delete(t.byKey, old.key)
 		}
 		t.rows = append([]*topRow(nil), t.rows[n:]...)
 		t.dropped += int64(n)
@@ -296,20 +332,15 @@ func (t *topSource) summaries(s *topSession, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	late := int64(0)
 	for id, since := range s.waiting {
 		call, ok := decodeSummary(docs[id])
-		if !ok {
-			if late == 0 && (s.State != "running" || now.Sub(since) > topSummary) {
-				late = id
-			}
-			continue
+		switch {
+		case ok:
+			t.found(s, id, call)
+		case (s.State != "running" || now.Sub(since) > topSummary) && time.Since(now) < topEvery/2: // else the next time
+			call, _ := readSummary(s.r, id) // what cannot be read is shown as a flow
+			t.found(s, id, call)
 		}
-		t.found(s, id, call)
-	}
-	if late != 0 {
-		call, _ := readSummary(s.r, late) // what cannot be read is shown as a flow
-		t.found(s, late, call)
 	}
 	return nil
 }
@@ -317,7 +348,7 @@ func (t *topSource) summaries(s *topSession, now time.Time) error {
 // found says what a call was; nil: none.
 func (t *topSource) found(s *topSession, id int64, call *callSummary) {
 	delete(s.waiting, id)
-	if row := t.byKey[fmt.Sprintf("%s/%d", s.ID, id)]; row != nil && call != nil {
+	if row := t.byKey[rowKey(s.ID, id)]; row != nil && call != nil {
 		row.call = call
 		row.index()
 		t.gen++

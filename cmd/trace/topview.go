@@ -135,10 +135,11 @@ func (v *topView) headLines(w *terminal, now time.Time) []string {
 	switch {
 	case len(s.sessions) == 1:
 		x := s.sessions[0]
-		title = fmt.Sprintf("%s %s (%s)", printable(x.Name), x.ID, x.State)
+		state := printable(x.State)
 		if x.State == "running" {
-			title = fmt.Sprintf("%s %s (running, %s)", printable(x.Name), x.ID, secondsText(now.Sub(x.Started)))
+			state += ", " + secondsText(now.Sub(x.Started))
 		}
+		title = fmt.Sprintf("%s %s (%s)", printable(x.Name), printable(x.ID), state)
 	case len(s.sessions) > 1:
 		title = fmt.Sprintf("%s, %d running", count(int64(len(s.sessions)), "session"), running)
 	}
@@ -159,11 +160,11 @@ func (v *topView) headLines(w *terminal, now time.Time) []string {
 	if sum.calls > 0 {
 		u := sum.usage
 		tokens = fmt.Sprintf("%s; tokens: %s in, %s of them cached, %s out", count(int64(sum.calls), "call"), tokenText(u.prompt()), tokenText(u.CacheRead), tokenText(u.Output))
-		if sum.errors > 0 {
-			tokens += fmt.Sprintf("; %s", count(int64(sum.errors), "error"))
-		}
 		if sum.tokens > 0 {
-			tokens += "; " + perSecondOf(sum.tokens)
+			tokens += " (" + perSecondOf(sum.tokens) + ")"
+		}
+		if sum.errors > 0 {
+			tokens += "; " + count(int64(sum.errors), "error")
 		}
 	}
 	return []string{w.paint(bold, w.fit("trace top  "+title)), w.fit(facts), w.fit(tokens), v.tabs(w)}
@@ -203,7 +204,7 @@ func (v *topView) tableLines(w *terminal, now time.Time) []string {
 	columns = columns[:len(columns)-1] // the note stands below
 	if p := topPanes[v.pane]; p.of == nil {
 		for _, r := range rows {
-			v.keys = append(v.keys, r.key())
+			v.keys = append(v.keys, r.key)
 		}
 	} else {
 		columns = groupColumns(p.one)
