@@ -110,12 +110,12 @@ func TestTopCalls(t *testing.T) {
 // open when a session ended is not any more.
 func TestTopLive(t *testing.T) {
 	t.Setenv("XDG_STATE_HOME", t.TempDir())
-	v, screen := topOf(t, "", false)
-	holds(t, "nothing", screen(), "no session yet", "records one")
+	_, none := topOf(t, "", false)
+	holds(t, "nothing", none(), "no session yet", "records one")
 	old := scripted(t, "old")
 	emit(old.open("old.test", 443, nil)).request(1, "GET", "old.test", "/", "")
 	old.finish()
-	v, screen = topOf(t, "", false)
+	v, screen := topOf(t, "", false)
 	holds(t, "the newest", screen(), "old "+old.id+" (ended)", "1 flow, 0 open")
 
 	a := scripted(t, "first")
