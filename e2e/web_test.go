@@ -67,6 +67,9 @@ type webRun struct {
 	wait func() result
 }
 
+// prices are made up.
+const prices = `{"source": "a test", "date": "2026-01-01", "models": {"*": {"input": 5, "cache_read": 0.5, "cache_write": 6.25, "output": 25}}}`
+
 // startAgent starts the agent under `run --web` and returns when the page is there.
 func startAgent(t *testing.T, s *stage) (*job, *webRun) {
 	t.Helper()
@@ -82,7 +85,7 @@ func startAgent(t *testing.T, s *stage) (*job, *webRun) {
 		return o.port
 	}
 	j := newJob(t, both()[0])
-	args := []string{traceBin, "run", "--inspect", "--web", "--session", "mend the clock", "--upstream-ca", j.file("ca.pem", ca.pem()),
+	args := []string{traceBin, "run", "--inspect", "--web", "--session", "mend the clock", "--prices", j.file("prices.json", prices), "--upstream-ca", j.file("ca.pem", ca.pem()),
 		"--connect-to", modelHost + ":443:127.0.0.1:" + secure(s.model, ca, modelHost),
 		"--connect-to", filesHost + ":443:127.0.0.1:" + secure(s.files, ca, filesHost),
 		"--connect-to", strangeHost + ":443:127.0.0.1:" + secure(strange, ca, strangeHost),

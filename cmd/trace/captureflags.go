@@ -26,6 +26,7 @@ type captureFlags struct {
 	bypass      []string
 	keepSecrets bool
 	maxBody     string
+	prices      string
 	log         string
 	otlp        otlpFlags
 }
@@ -39,6 +40,7 @@ func (c *captureFlags) register(f *pflag.FlagSet) {
 	f.BoolVar(&c.keepSecrets, "keep-secrets", false, "do not redact")
 	f.StringVar(&c.maxBody, "max-body", defaultMaxBody, "keep this much of a body (`SIZE` such as 64K, 16M; 0 keeps all)")
 	c.otlp.register(f)
+	f.StringVar(&c.prices, "prices", "", "work costs out with the prices of this `FILE`")
 	f.StringVar(&c.log, "log", "", "write trace's own diagnostics to `FILE`")
 }
 
@@ -51,6 +53,7 @@ type rules struct {
 	bypass    []string
 	limit     bodyLimit
 	secrets   bool           // may be recorded
+	prices    *priceList     // nil: none are known
 	out       *egress.Dialer // through the host's proxies
 
 	otlp        *otel.Endpoint // nil: nothing is sent
@@ -89,6 +92,9 @@ func (c *captureFlags) rules() (rules, error) {
 		return r, errors.New("--otlp-content is of no use without --otlp URL")
 	}
 	r.otlpContent = c.otlp.content
+	if r.prices, err = loadPrices(c.prices); err != nil {
+		return r, err
+	}
 	r.out, err = egress.FromEnv(os.Environ())
 	return r, err
 }

@@ -167,7 +167,7 @@ func (r *run) open(o recordingOptions) error {
 		r.otlp.close("")
 		return err
 	}
-	r.web.serve(r.record, replayOptions{rules: r.rules.connectTo, upstreamCA: r.o.upstreamCA}, r.log)
+	r.web.serve(r.record, r.rules.prices, replayOptions{rules: r.rules.connectTo, upstreamCA: r.o.upstreamCA}, r.log)
 	return nil
 }
 

@@ -193,7 +193,7 @@ func (s *server) openWeb() error {
 	if err != nil {
 		return err
 	}
-	s.page = serveWeb(l, &webSource{resend: replayOptions{rules: s.rules.connectTo, upstreamCA: s.o.upstreamCA}}, s.log)
+	s.page = serveWeb(l, &webSource{prices: s.rules.prices, resend: replayOptions{rules: s.rules.connectTo, upstreamCA: s.o.upstreamCA}}, s.log)
 	fmt.Fprintf(os.Stderr, "trace: live page: %s\n", s.page.url)
 	return nil
 }
@@ -204,7 +204,7 @@ func (s *server) openMCP() error {
 	if err != nil {
 		return err
 	}
-	s.mcp = serveMCP(l, &mcpSource{webSource{redacted: true}}, s.log, s.fail)
+	s.mcp = serveMCP(l, &mcpSource{webSource{prices: s.rules.prices, redacted: true}}, s.log, s.fail)
 	fmt.Fprintf(os.Stderr, "trace: mcp: %s (Authorization: Bearer %s)\n", s.mcp.url, s.mcp.token)
 	return nil
 }

@@ -43,7 +43,7 @@ func (w *runWeb) listen(addr string) (err error) {
 
 // serve serves what is being recorded, and says where, also with --quiet: nobody
 // could know the token else. resend says how requests of it are sent again.
-func (w *runWeb) serve(rec *recording, resend replayOptions, log func(format string, args ...any)) {
+func (w *runWeb) serve(rec *recording, prices *priceList, resend replayOptions, log func(format string, args ...any)) {
 	if w.listener == nil {
 		return
 	}
@@ -51,7 +51,7 @@ func (w *runWeb) serve(rec *recording, resend replayOptions, log func(format str
 	if w.forgets { // its calls have summaries for the page
 		rec.calls = newSummariser(rec.Store, log)
 	}
-	w.page = serveWeb(w.listener, &webSource{id: rec.Session().ID, open: rec.Reader, resend: resend}, log)
+	w.page = serveWeb(w.listener, &webSource{id: rec.Session().ID, open: rec.Reader, prices: prices, resend: resend}, log)
 	fmt.Fprintf(os.Stderr, "trace: live page: %s\n", w.page.url)
 }
 

@@ -50,6 +50,7 @@ await step("the conversation reads as a chat", async () => {
   want("lanes", await page.locator(".lane").count(), 2);
   await until("a marked turn", () => document.querySelector(".turn.lost"));
   want("turns", await page.locator(".turn").count(), 8);
+  await until("what it costs", () => / out, \$\d/.test(document.body.textContent));
   want("tool", await page.locator(".tool .tool-name").first().innerText(), /Read|Edit|Bash|Task/);
   want("new", await page.locator(".message.fresh").count(), (n) => n > 0);
   await until("why", () => /Monday[\s\S]*Tuesday/.test(document.querySelector(".cache-break")?.textContent ?? ""));
