@@ -88,7 +88,7 @@ func (b *bridge) reach(q *asked) (*link, error) {
 		}
 	}
 	if q.protocol != "" {
-		if understood, err := b.link.await(); err != nil || !understood {
+		if understood, err := b.link.await(b.s.ctx); err != nil || !understood {
 			return nil, err
 		}
 	}
@@ -145,8 +145,8 @@ func (p *Reverse) listen(origin string, conn net.Conn, grpc bool) (net.Conn, boo
 	n, _ := conn.Read(head)
 	conn.SetReadDeadline(time.Time{})
 	two := n > 3 && http2.FrameType(head[3]) == http2.FrameSettings
-	p.spoken.Store(origin, two)
-	if n > 0 {
+	if n > 0 { // silence may be that of a server that is slow today
+		p.spoken.Store(origin, two)
 		conn = &readConn{Conn: conn, first: head[:n]}
 	}
 	return conn, two

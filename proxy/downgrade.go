@@ -50,6 +50,7 @@ func (c *crossing) overHTTP1(q *asked, b *bridge) error {
 		return err
 	}
 	defer resp.Body.Close()
+	c.p.spoken.Store(q.to.origin(), false)
 	if err := q.respond(resp); err != nil {
 		if q.problem() == nil {
 			c.s.fail(q.ordinal, lostServer(q.to, err))

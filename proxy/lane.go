@@ -21,7 +21,8 @@ type Lane struct {
 	NewTap func(c *flow.Conn, emit func(flow.Event)) mitm.Tap
 }
 
-// maxHeld bounds the events of a connection that wait for its first request.
+// maxHeld bounds the events of a connection that wait for its first request. Before
+// that there are few.
 const maxHeld = 256
 
 // A cut is a target whose label was cut off.
@@ -77,29 +78,38 @@ func (s *session) emitted(e flow.Event) {
 	}
 }
 
-// enter finds out where the connection is recorded: where its first request says.
-// Every request needs a token of its own. It reports why a client is not let in.
+// begun has the first request of a connection say where that is recorded. HTTP/2
+// brings many at once, and each of them is an event: they are not held.
+func (p *Reverse) begun(s *session, target string) { s.choose(p, p.cut(target)) }
+
+// choose finds out where the connection is recorded, unless that is known. The lock
+// is held.
+func (s *session) choose(p *Reverse, c cut) {
+	if s.lane.Record != nil {
+		return
+	}
+	s.label, s.token = c.label, c.token
+	var lane Lane
+	lane, s.denied = p.Enter(c.label, c.token)
+	s.take(lane)
+}
+
+// enter reports why a request is not let in: every one needs a token of its own.
 func (s *session) enter(p *Reverse, c cut) *flow.Error {
 	if p.Enter == nil {
 		return nil
 	}
 	s.mu.Lock()
-	known := s.lane.Record != nil && s.label == c.label && s.token == c.token && s.denied == nil
+	s.choose(p, c)
+	known, denied := s.label == c.label && s.token == c.token, s.denied
 	s.mu.Unlock()
 	if known {
-		return nil
-	}
-	lane, denied := p.Enter(c.label, c.token)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.lane.Record != nil { // of an earlier request: a connection has one
-		if lane.Leave != nil {
-			lane.Leave()
-		}
 		return denied
 	}
-	s.label, s.token, s.denied = c.label, c.token, denied
-	s.take(lane)
+	lane, denied := p.Enter(c.label, c.token)
+	if lane.Leave != nil { // a connection has one, that of its first request
+		lane.Leave()
+	}
 	return denied
 }
 
@@ -115,9 +125,6 @@ func (s *session) take(lane Lane) {
 // settle sees to it that there is a lane also where no request came.
 func (s *session) settle(p *Reverse) {
 	s.mu.Lock()
-	none := s.lane.Record == nil
-	s.mu.Unlock()
-	if none {
-		s.enter(p, cut{})
-	}
+	defer s.mu.Unlock()
+	s.choose(p, cut{})
 }

@@ -11,6 +11,10 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 
 	"trace/flow"
 	"trace/mitm"
@@ -145,5 +149,68 @@ func TestLanes(t *testing.T) {
 		if c.open != 0 {
 			t.Errorf("HTTP/2 %v: %d lanes were never left", two, c.open)
 		}
+	}
+}
+
+// TestManyAtOnce: what a connection of HTTP/2 begins with, however much it is, is in
+// the record whole.
+func TestManyAtOnce(t *testing.T) {
+	const streams = 200
+	c := &clerk{lines: map[string][]string{}}
+	p := &Reverse{Enter: c.enter, NextID: func() int64 { return 1 },
+		NewTap: func(f *flow.Conn, emit func(flow.Event)) mitm.Tap { return &wire.Decoder{Conn: f, Emit: emit} }}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- p.Serve(ctx, l) }()
+	var say, head bytes.Buffer
+	say.Write(preface)
+	fr := http2.NewFramer(&say, nil)
+	fr.WriteSettings()
+	enc := hpack.NewEncoder(&head)
+	for i := range uint32(streams) {
+		head.Reset()
+		for _, f := range [][2]string{{":method", "GET"}, {":scheme", "http"}, {":authority", "h"}, {":path", "/@a:right/none"}} {
+			enc.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]})
+		}
+		fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 2*i + 1, BlockFragment: head.Bytes(), EndStream: true, EndHeaders: true})
+	}
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Write(say.Bytes()); err != nil {
+		t.Fatal(err)
+	}
+	in := http2.NewFramer(io.Discard, conn)
+	for answers := 0; answers < streams; {
+		f, err := in.ReadFrame()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f.Header().Type == http2.FrameHeaders {
+			answers++
+		}
+	}
+	conn.Close()
+	p.Settle(5 * time.Second)
+	cancel()
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
+	got := map[string]int{}
+	for _, line := range c.lines["a"] {
+		got[line]++
+	}
+	for _, line := range []string{"GET /@a/none /none", "404"} {
+		if got[line] != streams {
+			t.Errorf("%d times %q in the record, want %d", got[line], line, streams)
+		}
+	}
+	if got["open"] != 1 || c.open != 0 {
+		t.Errorf("%d beginnings; %d lanes were never left", got["open"], c.open)
 	}
 }

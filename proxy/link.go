@@ -3,6 +3,7 @@ package proxy
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -357,9 +358,16 @@ func (l *link) usable() bool {
 	return l.err == nil && !l.away && l.next < 1<<30
 }
 
+// settingsTime is how long a server may take to begin HTTP/2 once it has agreed to it.
+const settingsTime = 10 * time.Second
+
 // await waits for the other end's SETTINGS, and tells whether it takes extended
-// CONNECT.
-func (l *link) await() (connect bool, err error) {
+// CONNECT. The connection is over where they do not come.
+func (l *link) await(ctx context.Context) (connect bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, settingsTime)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { l.over(ctx.Err()) })
+	defer stop()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for !l.settled && l.err == nil {

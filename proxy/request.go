@@ -174,6 +174,7 @@ func (c *client) plain() bool {
 	s.ctx, s.cancel = context.WithCancel(c.ctx)
 	defer s.cancel()
 	stop := context.AfterFunc(c.ctx, s.stop)
+	defer stop()
 	s.facts = w.lane.facts(c.who)
 	s.facts.Protocol = "http"
 	w.opaque = w.skips(c.buf[:headEnd(c.buf)])
@@ -181,7 +182,6 @@ func (c *client) plain() bool {
 	s.record(flow.ConnOpen)
 	s.open("http")
 	s.requests()
-	stop()
 	s.finish()
 	c.buf = s.buf
 	return s.left && c.ctx.Err() == nil
@@ -245,7 +245,8 @@ func (w *plainWay) address(h *flow.Head) *flow.Head {
 // hostOf returns a host as it is recorded.
 func hostOf(name string) string { return strings.ToLower(strings.TrimSuffix(name, ".")) }
 
-func (w *plainWay) outlives() bool { return true }
+func (w *plainWay) outlives() bool         { return true }
+func (w *plainWay) begun(*session, string) {}
 
 func (w *plainWay) dial(ctx context.Context, to destination) (net.Conn, error) {
 	return w.lane.Proxy.DialTo(ctx, "tcp", to.host, uint16(to.port))

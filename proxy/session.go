@@ -32,6 +32,9 @@ type way interface {
 	dial(ctx context.Context, to destination) (net.Conn, error)
 	tlsConfig(name string, protocols ...string) *tls.Config
 	newTap(c *flow.Conn, emit func(flow.Event)) mitm.Tap
+	// begun is told of the target of each request that a tap sees, before that is
+	// recorded. The lock of the session is held.
+	begun(s *session, target string)
 }
 
 // A refusal is why a request is not carried, and how the child is told.
@@ -61,6 +64,7 @@ type session struct {
 	left   bool   // the connection goes on without this session
 
 	mu      sync.Mutex // guards what follows, and the calls of tap
+	server  net.Conn   // that of up, to be reset by stop
 	facts   flow.Conn
 	tap     mitm.Tap
 	ordinal int64 // of the latest request
@@ -97,12 +101,17 @@ func (s *session) change(f func(*flow.Conn)) {
 	s.record(flow.ConnUpdate)
 }
 
-// stop ends the session from outside.
+// stop ends the session from outside. A server may be silent for ever: it is not
+// waited for.
 func (s *session) stop() {
 	s.mu.Lock()
 	s.stopped = true
+	server := s.server
 	s.mu.Unlock()
 	reset(s.child)
+	if server != nil {
+		reset(server)
+	}
 }
 
 // serve finds out what is spoken, and carries it.
@@ -161,6 +170,7 @@ func (s *session) open(protocol string) {
 func (s *session) emit(e flow.Event) { // the lock is held: all taps are called under it
 	switch e.Kind {
 	case flow.Request:
+		s.way.begun(s, e.Head.Target)
 		e.Head = s.way.address(e.Head)
 		if s.streams != nil {
 			s.streams[e.Head.Stream] = e.Flow

@@ -48,7 +48,12 @@ func (s *session) connect(to destination) (*upstream, error) {
 	f := s.facts
 	f.Upstream, f.Protocol = flow.TLS{}, "http"
 	u.tap = s.tapped(&f, u.emit)
+	s.server = u.raw
+	stopped := s.stopped
 	s.mu.Unlock()
+	if stopped {
+		reset(u.raw)
+	}
 	go u.run()
 	return u, nil
 }
