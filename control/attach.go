@@ -70,90 +70,71 @@ type positioned struct {
 	Position Position `json:"position"`
 }
 
-// session returns the id in the path, if it can be one.
-func session(w http.ResponseWriter, r *http.Request) (string, bool) {
-	id := r.PathValue("session")
-	ok := len(id) >= 1 && len(id) <= 64
-	for i := range len(id) {
-		c := id[i]
-		ok = ok && (c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z')
+// said makes a handler of what runs say about a session, in most bytes at most. What
+// take returns is the answer.
+func (s *Server) said(most int64, take func(r *http.Request, id string, body []byte) (any, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		id := r.PathValue("session")
+		if !isID(id) {
+			refuse(w, http.StatusUnprocessableEntity, fmt.Errorf("session %q: not an id", id))
+			return
+		}
+		p, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
+		if err != nil {
+			s.fail(w, id, &RefusedError{fmt.Sprintf("body: %v", err)})
+			return
+		}
+		v, err := take(r, id, p)
+		if err != nil {
+			s.fail(w, id, err)
+			return
+		}
+		answer(w, v)
 	}
-	if !ok {
-		refuse(w, http.StatusUnprocessableEntity, fmt.Errorf("session %q: not an id", id))
-	}
-	return id, ok
 }
 
-// body reads the body of a request whole.
-func body(w http.ResponseWriter, r *http.Request, most int64) ([]byte, bool) {
-	p, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
-	if err != nil {
-		refuse(w, http.StatusUnprocessableEntity, fmt.Errorf("body: %w", err))
+func isID(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') {
+			return false
+		}
 	}
-	return p, err == nil
+	return len(s) >= 1 && len(s) <= 64
 }
 
-func (s *Server) attach(w http.ResponseWriter, r *http.Request) {
-	id, ok := session(w, r)
-	if !ok {
-		return
+// read reads a body of JSON.
+func read(id string, body []byte, v any) error {
+	if err := json.Unmarshal(body, v); err != nil {
+		return &RefusedError{fmt.Sprintf("session %s: %v", id, err)}
 	}
-	p, ok := body(w, r, maxHello)
-	if !ok {
-		return
-	}
+	return nil
+}
+
+func (s *Server) open(r *http.Request, id string, body []byte) (any, error) {
 	var h Hello
-	if err := json.Unmarshal(p, &h); err != nil {
-		refuse(w, http.StatusUnprocessableEntity, fmt.Errorf("session %s: %w", id, err))
-		return
+	if err := read(id, body, &h); err != nil {
+		return nil, err
 	}
 	s.join(callerOf(r), id) // before, so that the end of an older connection does not count
 	pos, err := s.Attach.Open(id, h)
-	if err != nil {
-		s.fail(w, id, err)
-		return
-	}
-	answer(w, positioned{pos})
+	return positioned{pos}, err
 }
 
-func (s *Server) batch(w http.ResponseWriter, r *http.Request) {
-	id, ok := session(w, r)
-	if !ok {
-		return
-	}
-	p, ok := body(w, r, MaxBatch)
-	if !ok {
-		return
-	}
-	pos, err := s.Attach.Take(id, Position(r.Header.Get(positionHeader)), p)
-	if err != nil {
-		s.fail(w, id, err)
-		return
-	}
-	answer(w, positioned{pos})
+func (s *Server) batch(r *http.Request, id string, body []byte) (any, error) {
+	pos, err := s.Attach.Take(id, Position(r.Header.Get(positionHeader)), body)
+	return positioned{pos}, err
 }
 
-func (s *Server) end(w http.ResponseWriter, r *http.Request) {
-	id, ok := session(w, r)
-	if !ok {
-		return
-	}
-	p, ok := body(w, r, maxHello)
-	if !ok {
-		return
-	}
+func (s *Server) end(r *http.Request, id string, body []byte) (any, error) {
 	var e End
-	if err := json.Unmarshal(p, &e); err != nil {
-		refuse(w, http.StatusUnprocessableEntity, fmt.Errorf("session %s: %w", id, err))
-		return
+	if err := read(id, body, &e); err != nil {
+		return nil, err
 	}
 	kept, err := s.Attach.End(id, e)
-	if err != nil {
-		s.fail(w, id, err)
-		return
+	if err == nil {
+		s.leave(callerOf(r), id)
 	}
-	s.leave(callerOf(r), id)
-	answer(w, kept)
+	return kept, err
 }
 
 // join notes that a session comes over a connection.

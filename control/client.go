@@ -10,6 +10,8 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
+	"time"
 )
 
 // A Client talks to the serve that runs. It is safe for concurrent use; each of
@@ -27,24 +29,68 @@ const maxAnswer = 64 << 20
 // Dial finds the serve that listens at path, or where one does by default if path
 // is "". ErrNoServe says that there is none.
 func Dial(ctx context.Context, path string) (*Client, error) {
+	return first(path, func(p string) (*Client, error) { return dialAt(ctx, p) })
+}
+
+func dialAt(ctx context.Context, path string) (*Client, error) {
+	conn, pid, err := connect(ctx, path)
+	if err != nil {
+		return nil, err
+	}
+	return newClient(path, pid, conn), nil
+}
+
+// first tries path, or where a serve listens by default if that is "", until try succeeds.
+func first[T any](path string, try func(path string) (T, error)) (v T, err error) {
 	list := []string{path}
 	if path == "" {
-		var err error
 		if list, err = paths(); err != nil {
-			return nil, err
+			return v, err
 		}
 	}
-	var first error
 	for _, p := range list {
-		conn, pid, err := connect(ctx, p)
-		if err == nil {
-			return newClient(p, pid, conn), nil
+		got, failed := try(p)
+		if failed == nil {
+			return got, nil
 		}
-		if first == nil || errors.Is(first, ErrNoServe) && !errors.Is(err, ErrNoServe) {
-			first = err
+		if err == nil || errors.Is(err, ErrNoServe) && !errors.Is(failed, ErrNoServe) {
+			err = failed
 		}
 	}
-	return nil, first
+	return v, err
+}
+
+// Ask asks the serve that Dial finds about itself, for as long as patience, and the
+// next where that does not answer. Who did not is told in any case.
+func Ask(ctx context.Context, path string, patience time.Duration) (*Serve, error) {
+	var mute error
+	s, err := first(path, func(p string) (*Serve, error) {
+		ctx, cancel := context.WithTimeout(ctx, patience)
+		defer cancel()
+		s, err := statusAt(ctx, p)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			mute = err
+		}
+		return s, err
+	})
+	if err == nil {
+		err = mute
+	}
+	return s, err
+}
+
+// statusAt asks the serve at path.
+func statusAt(ctx context.Context, path string) (*Serve, error) {
+	c, err := dialAt(ctx, path)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	s, err := c.Status(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = fmt.Errorf("trace serve, process %d, at %s does not answer: %w", c.PID, path, os.ErrDeadlineExceeded)
+	}
+	return s, err
 }
 
 // newClient makes a client that begins with a connection it has.

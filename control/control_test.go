@@ -70,6 +70,33 @@ func dial(t *testing.T, path string) *Client {
 	return c
 }
 
+// TestAsk: a serve that stands still hides no other, and is told of.
+func TestAsk(t *testing.T) {
+	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
+	t.Setenv("XDG_STATE_HOME", t.TempDir())
+	if s, err := Ask(t.Context(), "", time.Minute); s != nil || !errors.Is(err, ErrNoServe) {
+		t.Errorf("of no serve: %+v, %v", s, err)
+	}
+	still, err := NewListen("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer still.Close()
+	const patience = 50 * time.Millisecond
+	says := fmt.Sprintf("trace serve, process %d, at %s does not answer", os.Getpid(), still.Path())
+	if s, err := Ask(t.Context(), "", patience); s != nil || err == nil || !strings.Contains(err.Error(), says) {
+		t.Errorf("of one that stands still: %+v, %v", s, err)
+	}
+	state, err := stateDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	serve(t, filepath.Join(state, socketName), &Server{Status: func(context.Context) (*Serve, error) { return &Serve{PID: 7}, nil }})
+	if s, err := Ask(t.Context(), "", patience); s == nil || s.PID != 7 || err == nil || !strings.Contains(err.Error(), says) {
+		t.Errorf("of one that stands still and another: %+v, %v", s, err)
+	}
+}
+
 func TestStatus(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a", "s.sock")
 	started := time.Date(2026, 1, 2, 3, 4, 5, 600000, time.UTC)

@@ -121,9 +121,9 @@ func (s *Server) mux() http.Handler {
 	m.HandleFunc("GET /status", s.status)
 	m.HandleFunc("POST /peers/changed", s.peersChanged)
 	if s.Attach != nil {
-		m.HandleFunc("POST /attach/{session}", s.attach)
-		m.HandleFunc("POST /attach/{session}/batch", s.batch)
-		m.HandleFunc("POST /attach/{session}/end", s.end)
+		m.HandleFunc("POST /attach/{session}", s.said(maxHello, s.open))
+		m.HandleFunc("POST /attach/{session}/batch", s.said(MaxBatch, s.batch))
+		m.HandleFunc("POST /attach/{session}/end", s.said(maxHello, s.end))
 	}
 	m.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusNotFound, fmt.Errorf("%s %s: this serve does not answer that", r.Method, r.URL.Path))

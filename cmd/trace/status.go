@@ -17,8 +17,8 @@ import (
 	"trace/store"
 )
 
-// statusPatience is how long a serve may take to tell of itself.
-const statusPatience = 5 * time.Second
+// statusPatience is how long a serve may take to tell of itself. A variable for tests.
+var statusPatience = 5 * time.Second
 
 // rateTime is the time over which rates are taken.
 const rateTime = 10 * time.Second
@@ -34,18 +34,25 @@ func newServeStatusCommand() *cobra.Command {
 runs that go on, with what they carry. That no serve runs is no error.`,
 		Args: checked(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := statusNow(cmd.Context(), socket)
+			s, silent, err := statusNow(cmd.Context(), socket)
 			if err != nil {
 				return exitError{1, err}
 			}
 			if asJSON {
 				text, err := flow.MarshalJSON(s)
+				if err == nil {
+					err = writeJSON(output(cmd), text)
+				}
 				if err != nil {
 					return err
 				}
-				return writeJSON(output(cmd), text)
+			} else if err := writeStatus(output(cmd), s, silent == nil, time.Now()); err != nil {
+				return err
 			}
-			return writeStatus(output(cmd), s, time.Now())
+			if silent != nil {
+				return exitError{1, silent}
+			}
+			return nil
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON object")
@@ -53,33 +60,21 @@ runs that go on, with what they carry. That no serve runs is no error.`,
 	return cmd
 }
 
-// statusNow asks the serve at socket, and looks for runs.
-func statusNow(ctx context.Context, socket string) (*control.Status, error) {
+// statusNow asks the serve at socket, and looks for runs. A serve that cannot be asked
+// is told of, and hides no run.
+func statusNow(ctx context.Context, socket string) (st *control.Status, silent, err error) {
 	if ctx == nil {
 		ctx = context.Background()
 	}
-	ctx, cancel := context.WithTimeout(ctx, statusPatience)
-	defer cancel()
-	st := &control.Status{}
-	c, err := control.Dial(ctx, socket)
-	switch {
-	case err == nil:
-		defer c.Close()
-		if st.Serve, err = c.Status(ctx); err != nil {
-			if errors.Is(err, context.DeadlineExceeded) {
-				err = fmt.Errorf("trace serve (process %d) does not answer", c.PID)
-			}
-			return nil, err
-		}
-	case !errors.Is(err, control.ErrNoServe):
-		return nil, err
+	st = &control.Status{}
+	if st.Serve, silent = control.Ask(ctx, socket, statusPatience); errors.Is(silent, control.ErrNoServe) {
+		silent = nil
 	}
 	dir, err := sessionsDir()
-	if err != nil {
-		return nil, err
+	if err == nil {
+		st.Runs, err = liveRuns(dir, st.Serve, time.Now())
 	}
-	st.Runs, err = liveRuns(dir, st.Serve, time.Now())
-	return st, err
+	return st, silent, err
 }
 
 // liveRuns returns the sessions in dir that go on and are not serve's own.
@@ -128,12 +123,15 @@ func flowRate(t store.Tally, started, now time.Time) float64 {
 	return float64(t.Recent) / took.Seconds()
 }
 
-// writeStatus prints what there is for people.
-func writeStatus(w *terminal, st *control.Status, now time.Time) error {
-	if st.Serve == nil {
+// writeStatus prints what there is for people. sure says that there is no serve where
+// none is told of.
+func writeStatus(w *terminal, st *control.Status, sure bool, now time.Time) error {
+	if st.Serve != nil {
+		if err := writeServe(w, st.Serve, now); err != nil {
+			return err
+		}
+	} else if sure {
 		fmt.Fprintln(w, "no trace serve runs")
-	} else if err := writeServe(w, st.Serve, now); err != nil {
-		return err
 	}
 	if len(st.Runs) == 0 {
 		_, err := fmt.Fprintln(w, "no runs go on")

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -77,5 +78,28 @@ func TestStatusShows(t *testing.T) {
 	s.PID = os.Getpid() // the session is its own
 	if out := serveTells(t, s); strings.Contains(out, r.id) || !strings.Contains(out, "no runs go on") {
 		t.Errorf("serve's own session is among the runs:\n%s", out)
+	}
+}
+
+// TestStatusOfSilentServe: one that stands still is told of, and hides no run.
+func TestStatusOfSilentServe(t *testing.T) {
+	t.Setenv("XDG_STATE_HOME", t.TempDir())
+	t.Setenv("XDG_RUNTIME_DIR", "")
+	defer func(d time.Duration) { statusPatience = d }(statusPatience)
+	statusPatience = 50 * time.Millisecond
+	r := scripted(t, "run")
+	l, err := control.NewListen("") // and nobody answers
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	stdout, stderr, code := runCLI(t, "status")
+	if code != 1 || !strings.Contains(stdout, r.id) || strings.Contains(stdout, "no trace serve") || !strings.Contains(stderr, fmt.Sprintf("process %d, at %s does not answer", os.Getpid(), l.Path())) {
+		t.Errorf("exit %d\n%s%s", code, stdout, stderr)
+	}
+	var got control.Status
+	stdout, stderr, code = runCLI(t, "status", "--json")
+	if err := json.Unmarshal([]byte(stdout), &got); err != nil || code != 1 || got.Serve != nil || len(got.Runs) != 1 || stderr == "" {
+		t.Errorf("exit %d, %v\n%s%s", code, err, stdout, stderr)
 	}
 }
