@@ -70,3 +70,14 @@ func TestIsRun(t *testing.T) {
 		}
 	}
 }
+
+// TestNotes: however long they are, notes go with the message that they belong to.
+func TestNotes(t *testing.T) {
+	b := &builder{}
+	for range 2 * maxNotes {
+		b.note("mounts", "/"+strings.Repeat("long", unix.PathMax/4), unix.EACCES)
+	}
+	if n := len(Encode(&Report{Step: "ready", Notes: b.notes, Ready: &b.ready})); len(b.notes) == 0 || n > MaxMessage {
+		t.Errorf("%d notes make %d bytes", len(b.notes), n)
+	}
+}

@@ -20,6 +20,7 @@ type builder struct {
 	helper  [2]int // the helper's socket: the parent's end, and its own
 	link    *link
 	notes   []Note
+	noted   int // bytes of them
 }
 
 // A stage that ended without having been able to say why exits with one of these.
@@ -99,9 +100,13 @@ func (b *builder) fail(step string, err error) int {
 	return ExitStage
 }
 
+// note adds a note, as long as there is room for all of them in one message.
 func (b *builder) note(step, object string, err error) {
-	if len(b.notes) < maxNotes {
-		b.notes = append(b.notes, Note{step, object, *newFault(err)})
+	n := Note{step, object, *newFault(err)}
+	size := len(Encode(&Report{Notes: []Note{n}}))
+	if len(b.notes) < maxNotes && b.noted+size <= maxNoted {
+		b.notes = append(b.notes, n)
+		b.noted += size
 	}
 }
 

@@ -18,8 +18,9 @@ const (
 	MaxFDs = 64
 
 	maxNotes     = 100
-	maxPayload   = 256 << 20 // bytes of a memory file
-	payloadAlign = 8         // bytes of the length in front
+	maxNoted     = MaxMessage / 2 // bytes of notes
+	maxPayload   = 256 << 20      // bytes of a memory file
+	payloadAlign = 8              // bytes of the length in front
 )
 
 // Setup is the parent's first message to init.
