@@ -84,11 +84,11 @@ func TestExec(t *testing.T) {
 			j := newJob(t, w)
 			l := last(j, "--upstream-ca", j.file("root.pem", ca.pem()), "--connect-to", host+":443:127.0.0.1:"+o.port)
 			before := len(o.entries())
-			j.env = append(j.env, "HTTPS_PROXY=http://127.0.0.1:1", "CURL_CA_BUNDLE=/nowhere", "MINE=kept")
+			j.env = append(j.env, "HTTPS_PROXY=http://127.0.0.1:1", "CURL_CA_BUNDLE=/nowhere", "MINE=kept", "TRACE_CA_PASSPHRASE=ours")
 			var all sync.WaitGroup
 			for i := range 20 {
 				all.Go(func() {
-					r := j.exec("sh", "-c", fmt.Sprintf(`curl -sS -A "$MINE" -o /dev/null https://%s/bytes/%d; exit %d`, host, 10_000+i, i))
+					r := j.exec("sh", "-c", fmt.Sprintf(`curl -sS -A "$MINE$TRACE_CA_PASSPHRASE" -o /dev/null https://%s/bytes/%d; exit %d`, host, 10_000+i, i))
 					if r.code != i || r.stderr != "" {
 						t.Errorf("%d: exit %d, %s", i, r.code, r.stderr)
 					}

@@ -331,14 +331,17 @@ func TestWaitAll(t *testing.T) {
 }
 
 // TestAnyBytes: arguments and environment that are no UTF-8 reach the command
-// as they are.
+// as they are. A secret of ours does not.
 func TestAnyBytes(t *testing.T) {
 	for _, w := range both() {
 		j := newJob(t, w)
-		j.env = append(j.env, "ODD=caf\xe9")
-		r := j.must(j.inspect([]string{"--quiet"}, "sh", "-c", `printf '%s,%s' "$1" "$ODD"`, "sh", "\xff\xfe"), 0)
-		if r.stdout != "\xff\xfe,caf\xe9" {
-			t.Errorf("%s: %q", w, r.stdout)
+		j.env = append(j.env, "ODD=caf\xe9", "TRACE_CA_PASSPHRASE=ours")
+		command := []string{"sh", "-c", `printf '%s,%s%s' "$1" "$ODD" "$TRACE_CA_PASSPHRASE"`, "sh", "\xff\xfe"}
+		for _, r := range []result{j.inspect([]string{"--quiet"}, command...), j.behind([]string{"--quiet"}, command...),
+			j.trace(append([]string{"run", "--quiet", "--"}, command...)...)} {
+			if j.must(r, 0); r.stdout != "\xff\xfe,caf\xe9" {
+				t.Errorf("%s: %q", w, r.stdout)
+			}
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -21,6 +22,12 @@ import (
 // passphraseVar names the variable with the passphrase of the lasting
 // authority's key, for services that have nobody to ask.
 const passphraseVar = "TRACE_CA_PASSPHRASE"
+
+// commandEnviron is the environment for programs that we start: ours, without the
+// passphrase.
+func commandEnviron() []string {
+	return slices.DeleteFunc(os.Environ(), func(kv string) bool { return strings.HasPrefix(kv, passphraseVar+"=") })
+}
 
 // maxPassphrase bounds a file of which the first line is a passphrase.
 const maxPassphrase = 4 << 10

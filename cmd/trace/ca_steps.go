@@ -3,7 +3,6 @@ package main
 import (
 	"crypto/x509"
 	"fmt"
-	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -138,7 +137,7 @@ func (s *caSteps) do(step caStep, by string) error {
 		}
 		run := exec.CommandContext(s.cmd.Context(), tool, argv[1:]...)
 		run.Args[0] = argv[0]
-		run.Env = slices.DeleteFunc(os.Environ(), func(kv string) bool { return strings.HasPrefix(kv, passphraseVar+"=") })
+		run.Env = commandEnviron()
 		// What they say is no result of ours.
 		run.Stdout, run.Stderr = s.cmd.ErrOrStderr(), s.cmd.ErrOrStderr()
 		if in := s.cmd.InOrStdin(); isTerminal(in) {

@@ -9,7 +9,6 @@ import (
 	"os/user"
 	"slices"
 	"strconv"
-	"sync"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -110,7 +109,7 @@ func (x *execution) do() (int, error) {
 	if err != nil {
 		return exitTrace, err
 	}
-	env, err := trust.Join(trust.Options{Env: os.Environ(), Root: place.Root(), Dir: privateDir()})
+	env, err := trust.Join(trust.Options{Env: commandEnviron(), Root: place.Root(), Dir: privateDir()})
 	if err != nil {
 		x.say("no file in the session holds its CA any more: programs may refuse the certificates that they see")
 	}
@@ -120,8 +119,12 @@ func (x *execution) do() (int, error) {
 		return x.failed(err)
 	}
 	netns.Trim() // what cannot be given back is kept
-	code, err := passSignals(command, signals)
+	status, err := passSignals(signals, command.Signal, command.Wait)
 	command.Close()
+	code := exitTrace
+	if err == nil {
+		code = status.ExitCode()
+	}
 	if x.over() {
 		x.say("%s ended before the command did: what it sent since then went nowhere", x.label())
 	}
@@ -137,32 +140,6 @@ func (x *execution) over() bool {
 	defer closing(r)
 	s, err := r.Run()
 	return err == nil && s.State != "running"
-}
-
-// passSignals passes signals on until the command has ended. What the terminal
-// sends (Ctrl-C) reaches the command by itself: it is in our process group.
-func passSignals(command *netns.Entered, signals <-chan os.Signal) (int, error) {
-	done := make(chan struct{})
-	var passing sync.WaitGroup
-	passing.Go(func() {
-		for {
-			select {
-			case s := <-signals:
-				if s != syscall.SIGINT && s != syscall.SIGQUIT || !foreground() {
-					command.Signal(s.(syscall.Signal))
-				}
-			case <-done:
-				return
-			}
-		}
-	})
-	status, err := command.Wait()
-	close(done)
-	passing.Wait()
-	if err != nil {
-		return exitTrace, err
-	}
-	return status.ExitCode(), nil
 }
 
 // say prints a line of our own.

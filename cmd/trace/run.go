@@ -205,6 +205,28 @@ func (r *run) finishOTLP(s flow.Session) {
 // passedSignals reach the command.
 var passedSignals = []os.Signal{syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGALRM}
 
+// passSignals passes signals on to a command while wait waits for it. What the
+// terminal sends (Ctrl-C) reaches the command by itself: it is in our process group.
+func passSignals[S any](signals <-chan os.Signal, pass func(syscall.Signal) error, wait func() (S, error)) (S, error) {
+	done := make(chan struct{})
+	var passing sync.WaitGroup
+	passing.Go(func() {
+		for {
+			select {
+			case s := <-signals:
+				if s != syscall.SIGINT && s != syscall.SIGQUIT || !foreground() {
+					pass(s.(syscall.Signal))
+				}
+			case <-done:
+				return
+			}
+		}
+	})
+	defer passing.Wait()
+	defer close(done)
+	return wait()
+}
+
 // foreground tells whether our process group is the terminal's.
 func foreground() bool {
 	tty, err := os.OpenFile("/dev/tty", os.O_RDONLY|syscall.O_NOCTTY|syscall.O_CLOEXEC, 0)

@@ -8,8 +8,6 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"strings"
-	"sync"
-	"syscall"
 	"time"
 
 	"trace/flow"
@@ -41,7 +39,7 @@ func (o *runOptions) runInspect() error {
 		return usageError{err}
 	}
 	r := &inspectRun{run: common, road: &road{
-		rules: common.rules, link: o.link, device: netns.DeviceKind(o.device), argv: o.argv, env: os.Environ(), isolated: o.noLocalhost, pcap: o.pcap,
+		rules: common.rules, link: o.link, device: netns.DeviceKind(o.device), argv: o.argv, env: commandEnviron(), isolated: o.noLocalhost, pcap: o.pcap,
 	}}
 	p, err := o.play.open()
 	if err != nil {
@@ -145,26 +143,9 @@ func (r *inspectRun) setUp() error {
 	return err
 }
 
-// wait passes signals on until the command has ended. What the terminal sends
-// (Ctrl-C) reaches the command by itself: it is in our process group.
+// wait waits until the command has ended.
 func (r *inspectRun) wait(signals <-chan os.Signal) (int, error) {
-	done := make(chan struct{})
-	var passing sync.WaitGroup
-	passing.Go(func() {
-		for {
-			select {
-			case s := <-signals:
-				if s != syscall.SIGINT && s != syscall.SIGQUIT || !foreground() {
-					r.road.ns.Signal(s.(syscall.Signal))
-				}
-			case <-done:
-				return
-			}
-		}
-	})
-	status, err := r.road.ns.Wait()
-	close(done)
-	passing.Wait()
+	status, err := passSignals(signals, r.road.ns.Signal, r.road.ns.Wait)
 	if err != nil {
 		return exitTrace, err
 	}

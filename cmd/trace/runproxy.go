@@ -47,7 +47,7 @@ func (o *runOptions) runProxy() error {
 	t := &proxyTrust{}
 	defer t.remove()
 	return common.runBeside(func(l *lane, addr string) (besides, error) {
-		if err := t.make(os.Environ()); err != nil {
+		if err := t.make(commandEnviron()); err != nil {
 			return besides{}, err
 		}
 		for _, n := range t.plan.Notes {
@@ -63,7 +63,7 @@ func (o *runOptions) runProxy() error {
 			},
 		}
 		at := url.URL{Scheme: "http", User: url.UserPassword(proxyUser, password), Host: addr}
-		return besides{server, t.environ(os.Environ(), at.String())}, nil
+		return besides{server, t.environ(commandEnviron(), at.String())}, nil
 	})
 }
 

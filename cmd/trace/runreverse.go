@@ -55,7 +55,7 @@ func (o *runOptions) runReverse() error {
 		return usageError{err}
 	}
 	return common.runBeside(func(l *lane, addr string) (besides, error) {
-		return besides{l.reverse(bases.routes), bases.environ(os.Environ(), addr)}, nil
+		return besides{l.reverse(bases.routes), bases.environ(commandEnviron(), addr)}, nil
 	})
 }
 
@@ -146,23 +146,7 @@ func runChild(argv, env []string, signals <-chan os.Signal) (int, error) {
 		}
 		return code, fmt.Errorf("exec %s: %w", argv[0], err)
 	}
-	done := make(chan struct{})
-	var passing sync.WaitGroup
-	passing.Go(func() {
-		for {
-			select {
-			case s := <-signals:
-				if s != syscall.SIGINT && s != syscall.SIGQUIT || !foreground() {
-					cmd.Process.Signal(s)
-				}
-			case <-done:
-				return
-			}
-		}
-	})
-	err := cmd.Wait()
-	close(done)
-	passing.Wait()
+	_, err := passSignals(signals, func(s syscall.Signal) error { return cmd.Process.Signal(s) }, func() (*exec.Cmd, error) { return cmd, cmd.Wait() })
 	if cmd.ProcessState == nil {
 		return exitTrace, err
 	}

@@ -228,7 +228,6 @@ func (c *clients) watch(ctx context.Context) {
 			}
 		}
 		c.mu.Unlock()
-		c.ending.Wait()
 	}
 }
 

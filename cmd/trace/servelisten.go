@@ -98,7 +98,7 @@ func (s *server) openReverse(accept, ctx context.Context, bases *baseURLs) error
 		return err
 	}
 	p := &proxy.Reverse{
-		Routes: bases.routes, Dial: s.rules.out.DialContext, ConnectTo: s.rules.connectTo, Roots: s.clients.roots,
+		Routes: bases.routes, Dial: s.dialMapped, ConnectTo: s.rules.connectTo, Roots: s.clients.roots,
 		NewTap: s.clients.tapInto, NextID: s.clients.nextID, Process: s.who.find,
 		Enter: func(label, token string) (proxy.Lane, *flow.Error) {
 			if denied := s.denied(token); denied != nil {

@@ -4,10 +4,12 @@ import (
 	"errors"
 	"net"
 	"testing"
+
+	"trace/egress"
 )
 
 // TestDialOut: serve does not connect to its own proxy, by whichever address of
-// this machine, and to everything else it does.
+// this machine, nor from its reverse proxy to that; to everything else it does.
 func TestDialOut(t *testing.T) {
 	s := &server{}
 	for _, c := range []struct {
@@ -34,6 +36,14 @@ func TestDialOut(t *testing.T) {
 			t.Errorf("%s at %s, dialled at %s: %v", c.kind, c.listen, c.dial, err)
 		}
 		if err == nil {
+			conn.Close()
+		}
+	}
+	s.rules.out = &egress.Dialer{}
+	for _, l := range s.listeners {
+		if conn, err := s.dialMapped(t.Context(), "tcp", l.Addr); errors.Is(err, errMapLoop) != (l.Kind == "reverse") {
+			t.Errorf("a route to %s at %s: %v", l.Kind, l.Addr, err)
+		} else if err == nil {
 			conn.Close()
 		}
 	}
