@@ -158,6 +158,71 @@ const (
 	stopped = 128 + 20 // what a shell says of a job that Ctrl-Z stopped
 )
 
+// edits has an editor, started by x, take the screen, be stopped, and follow the size of
+// the window.
+func (s *screen) edits(x string) {
+	s.t.Helper()
+	s.start(x + " vim.tiny -u NONE -N new.txt")
+	s.shows("[New")
+	s.keys("i", "one", "Escape")
+	s.keys("C-z")
+	s.exited(stopped)
+	s.start("fg")
+	s.shows("~")
+	for _, size := range [][2]string{{"80", "24"}, {"100", "30"}} {
+		s.tmux("resize-window", "-x", size[0], "-y", size[1])
+		if want := "columns=" + size[0]; !poll(func() bool { // it may be asked before it has heard of the new size
+			s.line(":set columns?")
+			return strings.Contains(s.tmux("capture-pane", "-p"), want)
+		}) {
+			s.t.Fatalf("%s: the editor never says %s", s.w, want)
+		}
+	}
+	s.line(":wq")
+	s.exited(0)
+	if got := s.text("new.txt"); got != "one" {
+		s.t.Errorf("vim wrote %q", got)
+	}
+	s.tmux("resize-window", "-x", "80", "-y", "24")
+}
+
+// interrupts ends commands that x starts by keys.
+func (s *screen) interrupts(x string) {
+	s.t.Helper()
+	for i, c := range []struct {
+		key  string
+		code int
+	}{{"C-c", 130}, {`C-\`, 131}} {
+		s.start(fmt.Sprintf("%s sh -c 'echo $$ >pid%d; exec sleep 1000'", x, i))
+		command, trace := s.pid(fmt.Sprintf("pid%d", i))
+		s.keys(c.key)
+		s.become("", command, trace)
+		s.exited(c.code)
+	}
+}
+
+// suspends stops a command that x starts, again and again, and has it go on.
+func (s *screen) suspends(x string) {
+	s.t.Helper()
+	s.start(x + " sh -c 'echo $$ >job; exec sleep 1000'")
+	command, trace := s.pid("job")
+	for range 3 {
+		s.keys("C-z")
+		s.exited(stopped)
+		s.become("T", command, trace)
+		s.start("fg")
+		s.become(running, command, trace)
+	}
+	s.keys("C-z")
+	s.exited(stopped)
+	s.become("T", command, trace)
+	s.runs("bg", 0)
+	s.become(running, command, trace)
+	s.start("kill %1; wait %1")
+	s.become("", command, trace)
+	s.exited(128 + 15)
+}
+
 // TestScreen: programs that take the whole terminal, and a REPL, work as they
 // do outside, and leave the terminal as it was.
 func TestScreen(t *testing.T) {
@@ -167,24 +232,7 @@ func TestScreen(t *testing.T) {
 			s := newScreen(t, w)
 			s.runs("stty -a >before", 0)
 
-			s.start("$T vim.tiny -u NONE -N new.txt")
-			s.shows("[New")
-			s.keys("i", "one", "Escape")
-			s.keys("C-z")
-			s.exited(stopped)
-			s.start("fg")
-			s.shows("~")
-			s.line(":set columns?")
-			s.shows("columns=80")
-			s.tmux("resize-window", "-x", "100", "-y", "30")
-			s.line(":set columns?")
-			s.shows("columns=100")
-			s.line(":wq")
-			s.exited(0)
-			if got := s.text("new.txt"); got != "one" {
-				t.Errorf("vim wrote %q", got)
-			}
-			s.tmux("resize-window", "-x", "80", "-y", "24")
+			s.edits("$T")
 
 			s.file("long.txt", strings.Repeat("a line\n", 100)+"last line\n")
 			s.start("$T less long.txt")
@@ -231,42 +279,17 @@ func TestKeys(t *testing.T) {
 		t.Run(w.String(), func(t *testing.T) {
 			s := newScreen(t, w)
 			s.runs("ulimit -c 0; set -o pipefail", 0)
-			for i, c := range []struct {
-				key  string
-				code int
-			}{{"C-c", 130}, {`C-\`, 131}} {
-				s.start(fmt.Sprintf("$T sh -c 'echo $$ >pid%d; exec sleep 1000'", i))
-				command, trace := s.pid(fmt.Sprintf("pid%d", i))
-				s.keys(c.key)
-				s.become("", command, trace)
-				s.exited(c.code)
-			}
+			s.interrupts("$T")
 			s.start(`$T sh -c 'trap "echo asked; exit 9" INT; echo $$ >pid; while :; do sleep 0.05; done' | (trap "" INT; exec cat)`)
 			s.pid("pid")
 			s.keys("C-c")
 			s.shows("asked")
 			s.exited(9)
 
-			s.start("$T sh -c 'echo $$ >job; exec sleep 1000'")
-			command, trace := s.pid("job")
-			for range 3 {
-				s.keys("C-z")
-				s.exited(stopped)
-				s.become("T", command, trace)
-				s.start("fg")
-				s.become(running, command, trace)
-			}
-			s.keys("C-z")
-			s.exited(stopped)
-			s.become("T", command, trace)
-			s.runs("bg", 0)
-			s.become(running, command, trace)
-			s.start("kill %1; wait %1")
-			s.become("", command, trace)
-			s.exited(128 + 15)
+			s.suspends("$T")
 
 			s.runs("$T sh -c 'echo $$ >reader; read line; echo [$line]' &", 0)
-			command, trace = s.pid("reader")
+			command, trace := s.pid("reader")
 			s.become("T", command, trace) // it may not read from the terminal
 			s.start("fg")
 			s.become(running, command, trace)
