@@ -29,6 +29,7 @@ type captureFlags struct {
 	prices      string
 	log         string
 	otlp        otlpFlags
+	budget      []string
 }
 
 func (c *captureFlags) register(f *pflag.FlagSet) {
@@ -41,6 +42,7 @@ func (c *captureFlags) register(f *pflag.FlagSet) {
 	f.StringVar(&c.maxBody, "max-body", defaultMaxBody, "keep this much of a body (`SIZE` such as 64K, 16M; 0 keeps all)")
 	c.otlp.register(f)
 	f.StringVar(&c.prices, "prices", "", "work costs out with the prices of this `FILE`")
+	f.StringArrayVar(&c.budget, "budget", nil, "warn at the end if calls to language models used so much (`tokens=N` or cost=N); repeatable")
 	f.StringVar(&c.log, "log", "", "write trace's own diagnostics to `FILE`")
 }
 
@@ -58,6 +60,7 @@ type rules struct {
 
 	otlp        *otel.Endpoint // nil: nothing is sent
 	otlpContent bool
+	budget      *budget // nil: none
 }
 
 // rules reads the values and reports the first that makes no sense.
@@ -93,6 +96,9 @@ func (c *captureFlags) rules() (rules, error) {
 	}
 	r.otlpContent = c.otlp.content
 	if r.prices, err = loadPrices(c.prices); err != nil {
+		return r, err
+	}
+	if r.budget, err = newBudget(c.budget, r.prices); err != nil {
 		return r, err
 	}
 	r.out, err = egress.FromEnv(os.Environ())

@@ -110,7 +110,7 @@ func runCLI(t *testing.T, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	root := &cobra.Command{Use: "trace", SilenceErrors: true, SilenceUsage: true}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(newFlowsCommand(), newImportCommand(), newSessionsCommand(), newMarkCommand(), newConfigCommand(), newServeStatusCommand(), newAttachCommand(), newMCPCommand())
+	root.AddCommand(newFlowsCommand(), newImportCommand(), newSessionsCommand(), newMarkCommand(), newConfigCommand(), newServeStatusCommand(), newAttachCommand(), newMCPCommand(), newTopCommand())
 	configured(root)
 	var out, errs bytes.Buffer
 	root.SetOut(&out)

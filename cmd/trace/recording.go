@@ -22,6 +22,7 @@ type recording struct {
 	calls   *summariser  // nil: nobody will read summaries
 	jsonl   *jsonlWriter // nil: not asked for
 	told    *telling     // by OTLP; nil: not asked for
+	spent   *spending    // nil: there is no budget
 }
 
 // recordingOptions say where and how a session is recorded.
@@ -33,6 +34,7 @@ type recordingOptions struct {
 	limit   bodyLimit
 	log     func(format string, args ...any)
 	secret  string    // of ours, to be redacted wherever it occurs
+	budget  *budget   // of calls; nil: none
 	otlp    *otlpSink // which the session is told to; nil: none
 }
 
@@ -55,7 +57,7 @@ func record(o recordingOptions) (*recording, error) {
 			opt.Redact.Know(o.secret, "token")
 		}
 	}
-	r := &recording{limit: o.limit, secrets: s.Secrets}
+	r := &recording{limit: o.limit, secrets: s.Secrets, spent: o.budget.begin()}
 	var err error
 	switch {
 	case o.file != "":
@@ -68,8 +70,9 @@ func record(o recordingOptions) (*recording, error) {
 	if err != nil {
 		return nil, err
 	}
-	if o.file != "" || o.dir != "" {
+	if o.file != "" || o.dir != "" || r.spent != nil {
 		r.calls = newSummariser(r.Store, o.log)
+		r.calls.spent = r.spent
 	}
 	if o.jsonl != "" {
 		if r.jsonl, err = newJSONLWriter(o.jsonl, r.Store); err != nil {

@@ -133,7 +133,7 @@ func (r *run) keyLogs() []io.Writer {
 // place says where the session's file is to lie, and makes the directory that
 // is needed.
 func (r *run) place() (recordingOptions, error) {
-	o := recordingOptions{file: r.o.output, jsonl: r.o.jsonl, limit: r.rules.limit, log: r.log}
+	o := recordingOptions{file: r.o.output, jsonl: r.o.jsonl, limit: r.rules.limit, log: r.log, budget: r.rules.budget}
 	if r.o.noSave || r.o.output != "" {
 		return o, nil
 	}
@@ -182,6 +182,9 @@ func (r *run) finish(code int) error {
 		r.finishAttached(s)
 	} else {
 		r.say("%s", summary(s, r.o.noSave))
+	}
+	for _, line := range r.record.spent.report() {
+		r.say("%s", line)
 	}
 	r.finishOTLP(s)
 	if r.logTo != nil {

@@ -152,7 +152,7 @@ func clientLabel(s string) string {
 // begin begins the session of a client.
 func (c *clients) begin(cl *client) error {
 	s := c.server
-	rec, err := record(recordingOptions{dir: s.dir, limit: s.rules.limit, log: s.log, secret: s.o.token, otlp: s.otlp,
+	rec, err := record(recordingOptions{dir: s.dir, limit: s.rules.limit, log: s.log, secret: s.o.token, budget: s.rules.budget, otlp: s.otlp,
 		session: flow.Session{Name: cmp.Or(cl.key.label, string(cl.key.source)), Source: cl.key.source, PID: os.Getpid(), Secrets: s.rules.secrets}})
 	if err != nil {
 		return err
@@ -207,6 +207,9 @@ func (c *clients) end(cl *client) {
 	}
 	c.ended.Add(cl.count.flows.Load())
 	c.server.say("%s", summary(s, false))
+	for _, line := range cl.record.spent.report() {
+		c.server.say("session %s (%s): %s", s.ID, s.Name, line)
+	}
 }
 
 // watch ends sessions of clients that are silent, until ctx is over.

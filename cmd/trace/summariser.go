@@ -13,6 +13,7 @@ import (
 const (
 	summariseEvery = 100 * time.Millisecond
 	summariseAtEnd = 250 * time.Millisecond // how long the end of a run waits for the last summaries
+	countAtEnd     = 10 * time.Second       // the same where there is a budget, which wants all of them
 	summariseBytes = 32 << 20               // of the bodies of a call; longer ones are left to those who ask
 	summariseFlows = 200                    // looked at in one go
 )
@@ -25,6 +26,7 @@ const (
 type summariser struct {
 	store summarised
 	log   func(format string, args ...any)
+	spent *spending // counts the calls; nil: there is no budget
 
 	threads llm.Threads // of the goroutine alone
 
@@ -53,6 +55,9 @@ func (s *summariser) saw() { s.once.Do(func() { go s.run() }) }
 func (s *summariser) close() {
 	s.once.Do(func() { close(s.done) }) // nothing was seen
 	s.end = time.Now().Add(summariseAtEnd)
+	if s.spent != nil {
+		s.end = time.Now().Add(countAtEnd)
+	}
 	close(s.stop)
 	<-s.done
 }
@@ -61,6 +66,7 @@ func (s *summariser) run() {
 	defer close(s.done)
 	r, err := s.store.Reader()
 	if err != nil {
+		s.spent.broken()
 		s.log("summaries of calls: %v", err)
 		return
 	}
@@ -76,6 +82,7 @@ func (s *summariser) run() {
 			s.store.Flush()
 		}
 		if last, err = s.pass(r, last); err != nil {
+			s.spent.broken()
 			s.log("summaries of calls: %v", err)
 			return
 		}
@@ -92,6 +99,7 @@ func (s *summariser) pass(r *store.Reader, last int64) (int64, error) {
 		last = next
 		for _, x := range xs {
 			if s.late() {
+				s.spent.broken()
 				return last, nil
 			}
 			s.summarise(r, x)
@@ -118,21 +126,25 @@ func (s *summariser) summarise(r *store.Reader, x *flow.Exchange) {
 	if doc, err := r.Annotation(x.ID); err == nil && doc != nil {
 		return
 	}
-	x, err := r.Flow(x.ID) // with heads: they tell what was kept
+	id := x.ID
+	x, err := r.Flow(id) // with heads: they tell what was kept
 	if err != nil || sizeOf(x) > summariseBytes {
+		s.spent.missed(id)
 		return
 	}
-	d, err := r.Detail(x.ID)
+	d, err := r.Detail(id)
 	if err == nil {
 		calls := llm.Read(d)
 		call := summarize(&d.Exchange, calls)
 		call.withThreads(thread(&s.threads, &d.Exchange, calls))
+		s.spent.count(id, call)
 		var doc []byte
 		if doc, err = encodeSummary(call); err == nil {
-			s.store.Annotate(x.ID, doc)
+			s.store.Annotate(id, doc)
 		}
 	}
 	if err != nil {
-		s.log("summary of flow %d: %v", x.ID, err)
+		s.spent.missed(id) // if it is not counted
+		s.log("summary of flow %d: %v", id, err)
 	}
 }

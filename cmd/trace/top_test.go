@@ -246,9 +246,13 @@ func TestTopDamaged(t *testing.T) {
 	if err := os.WriteFile(bad, []byte("no database"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, args := range [][]string{{"top", bad}, {"top", "nothing-of-that-name"}, {"top", ""}, {"top", "a", "b"}} {
-		if _, stderr, code := runCLI(t, args...); code == 0 || stderr == "" {
-			t.Errorf("%q: exit %d, %q", args, code, stderr)
+	for _, c := range []struct {
+		code int
+		want string
+		args []string
+	}{{1, bad, []string{bad}}, {1, "nothing-of-that-name", []string{"nothing-of-that-name"}}, {2, "which session", []string{""}}, {2, "at most 1", []string{"a", "b"}}} {
+		if _, stderr, code := runCLI(t, append([]string{"top"}, c.args...)...); code != c.code || !strings.Contains(stderr, c.want) {
+			t.Errorf("%q: exit %d, %q", c.args, code, stderr)
 		}
 	}
 	r := scripted(t, "good")
