@@ -153,7 +153,7 @@ func TestLanes(t *testing.T) {
 }
 
 // TestManyAtOnce: what a connection of HTTP/2 begins with, however much it is, is in
-// the record whole.
+// the record whole. One that says nothing is not.
 func TestManyAtOnce(t *testing.T) {
 	const streams = 200
 	c := &clerk{lines: map[string][]string{}}
@@ -178,6 +178,10 @@ func TestManyAtOnce(t *testing.T) {
 		}
 		fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 2*i + 1, BlockFragment: head.Bytes(), EndStream: true, EndHeaders: true})
 	}
+	ahead, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
 	conn, err := net.Dial("tcp", l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -196,10 +200,14 @@ func TestManyAtOnce(t *testing.T) {
 		}
 	}
 	conn.Close()
+	ahead.Close()
 	p.Settle(5 * time.Second)
 	cancel()
 	if err := <-served; err != nil {
 		t.Error(err)
+	}
+	if len(c.lines) != 1 {
+		t.Errorf("who says nothing has a record: %q", c.lines[""])
 	}
 	got := map[string]int{}
 	for _, line := range c.lines["a"] {

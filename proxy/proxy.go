@@ -157,6 +157,10 @@ func (p *Reverse) carry(ctx context.Context, conn net.Conn) {
 	if p.Process != nil {
 		s.facts.Process = p.Process(s.facts.Src, s.facts.Dst)
 	}
+	if !s.fill() { // clients connect ahead, and some look whether anybody is there
+		conn.Close()
+		return
+	}
 	s.record(flow.ConnOpen)
 	s.serve(p)
 	s.settle(p)
