@@ -65,8 +65,9 @@ func isRun(args []string) bool {
 type Child struct {
 	Rights  Rights
 	PID     int
-	PIDFD   int // -1 where the kernel has none
-	Control int // our end of its socket
+	PIDFD   int   // -1 where the kernel has none
+	Control int   // our end of its socket
+	Files   []int // what Inherited said then
 
 	thread chan func()
 }
@@ -155,7 +156,8 @@ func (c *Child) clone(sys *syscall.SysProcAttr, std [3]uintptr, control int, don
 	files := std[:]
 	var limit unix.Rlimit
 	unix.Getrlimit(unix.RLIMIT_NOFILE, &limit)
-	for _, fd := range Inherited() {
+	c.Files = Inherited()
+	for _, fd := range c.Files {
 		if uint64(fd)+2 >= limit.Cur && limit.Cur > 0 {
 			continue // opened before the limit was lowered: it can be given to nobody under its number
 		}

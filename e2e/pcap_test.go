@@ -396,15 +396,24 @@ func TestPcapSubstitution(t *testing.T) {
 	for _, w := range both() {
 		j := newJob(t, w)
 		file := filepath.Join(j.home, "copy.pcapng")
-		script := fmt.Sprintf(`%s run --inspect --keep-secrets --quiet --pcap >(cat >%s; touch %s.done) --connect-to %s:80:127.0.0.1:%s -- sh -c 'setsid sleep 30 >/dev/null 2>&1 & echo $! >pid; exec curl -sS http://%s/text'`,
+		script := fmt.Sprintf(`%s run --inspect --keep-secrets --quiet --pcap >(exec >%s; cat; touch %s.done) --jsonl >(exec >live; cat; touch live.done) --connect-to %s:80:127.0.0.1:%s -- sh -c 'setsid sleep 600 >/dev/null 2>&1 & echo $! >pid; exec curl -sS http://%s/text'`,
 			traceBin, file, file, host, o.port, host)
 		j.must(j.run("bash", "-c", script), 0)
+		pid, err := strconv.Atoi(strings.TrimSpace(j.text("pid")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer syscall.Kill(pid, syscall.SIGKILL)
 		eventuallyThere(t, file+".done", nil)
+		eventuallyThere(t, filepath.Join(j.home, "live.done"), nil)
 		if got := j.fields(file, "http.request", "http.request.uri"); !slices.Equal(got, []string{"/text"}) {
 			t.Errorf("%s: %q", w, got)
 		}
-		if pid, err := strconv.Atoi(strings.TrimSpace(j.text("pid"))); err == nil {
-			syscall.Kill(pid, syscall.SIGKILL)
+		if text := j.text("live"); !strings.Contains(text, "\"connection_close\"") {
+			t.Errorf("%s: the event log has no end: %s", w, text)
+		}
+		if err := syscall.Kill(pid, 0); err != nil {
+			t.Errorf("%s: the process that stays: %v", w, err)
 		}
 	}
 }

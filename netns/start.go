@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -35,7 +36,8 @@ func Start(ctx context.Context, cfg *Config) (*Namespace, error) {
 	n := newNamespace()
 	n.config = c
 	child := ahead.Take()
-	if c.Stdin != nil || c.Stdout != nil || c.Stderr != nil {
+	stale := child != nil && !slices.Equal(child.Files, ahead.Inherited()) // one that it has was marked as ours since
+	if stale || c.Stdin != nil || c.Stdout != nil || c.Stderr != nil {
 		abandon(child)
 		child = nil
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -99,6 +100,9 @@ type run struct {
 // openFiles opens what --log, --keylog and --web name. Without --log diagnostics go
 // nowhere.
 func (r *run) openFiles() (err error) {
+	for _, path := range []string{r.o.log, r.o.keylog, r.o.jsonl, r.o.pcap} {
+		keepDescriptor(path)
+	}
 	if r.logTo, r.log, err = openLog(r.o.log); err != nil {
 		return err
 	}
@@ -108,6 +112,18 @@ func (r *run) openFiles() (err error) {
 		}
 	}
 	return r.web.listen(r.o.web)
+}
+
+// keepDescriptor keeps from the command the descriptor that path names
+// (/dev/fd/63 is what a shell makes of ">(COMMAND)"): its reader shall see the
+// end with ours, whatever processes the command leaves behind.
+func keepDescriptor(path string) {
+	for _, dir := range []string{"/dev/fd/", "/proc/self/fd/"} {
+		name, ok := strings.CutPrefix(path, dir)
+		if fd, err := strconv.Atoi(name); ok && err == nil && fd > 2 {
+			syscall.CloseOnExec(fd)
+		}
+	}
 }
 
 // openLog opens a file for our own diagnostics; "" is none.
