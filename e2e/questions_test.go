@@ -28,6 +28,7 @@ var questions = []struct{ command, says string }{
 	{"trace flows dump > session.har", `"version":"1.2"`},
 	{"trace flows dump --format curl last", "$ANTHROPIC_API_KEY"},
 	{"trace flows dump --format html > conversation.html", "It is noon there too."},
+	{"trace flows dump --format otlp > spans.json", "gen_ai.usage.input_tokens"},
 	{"trace flows replay last", "the answers say the same"},
 	{"trace flows replay last --set model=claude-test-2", "answer"},
 	{"trace run --inspect --play agent -- python3 agent.py https://api.anthropic.com", "It is noon there too."},
