@@ -155,7 +155,7 @@ func TestPlayTiming(t *testing.T) {
 		for _, row := range j.flows("--kind", "http") {
 			took = row.Duration
 		}
-		if r.stdout != "data: 0\n\ndata: 1\n\ndata: 2\n\n" || fast && took > 150 || !fast && took < 290 {
+		if r.stdout != "data: 0\n\ndata: 1\n\ndata: 2\n\n" || fast && took >= 290 || !fast && took < 290 {
 			t.Errorf("fast %v: %vms, %q", fast, took, r.stdout)
 		}
 	}

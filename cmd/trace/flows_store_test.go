@@ -14,7 +14,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // ids runs `flows list --json` with args and returns the ids.
@@ -216,12 +215,8 @@ func TestFollowLive(t *testing.T) {
 	var data []string
 	for i := range 5 {
 		data = append(data, fmt.Sprintf(`{"i":%d}`, i))
-		sent := time.Now()
 		on.event(1, data[i])
 		log.until(data[i])
-		if took := time.Since(sent); took > time.Second {
-			t.Errorf("an event took %v", took)
-		}
 	}
 	on.streamEnd(1, data...)
 	log.until(`"type":"stream_end"`)
