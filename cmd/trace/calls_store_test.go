@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"trace/flow"
 )
@@ -62,14 +63,17 @@ func TestCallsOfARun(t *testing.T) {
 		r := agentRun(t)
 		if summarised {
 			s := newSummariser(r.s, t.Logf)
-			s.saw()
-			s.close()
 			reader, err := r.s.Reader()
 			if err != nil {
 				t.Fatal(err)
 			}
-			r.flush()
-			docs, err := reader.Annotations(1, 99)
+			s.saw()
+			var docs map[int64][]byte
+			for until := time.Now().Add(10 * time.Second); len(docs) < 6 && err == nil && time.Now().Before(until); {
+				r.flush()
+				docs, err = reader.Annotations(1, 99)
+			}
+			s.close()
 			if err != nil || len(docs) != 6 || len(docs[5]) > 160 {
 				t.Errorf("%d summaries: %q, %v", len(docs), docs[5], err)
 			}
