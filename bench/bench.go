@@ -70,11 +70,12 @@ func main() {
 // roles are the other processes of a run: this binary with another first
 // argument.
 var roles = map[string]func(args []string) error{
-	"origin": serveOrigin,
-	"client": serveTasks,
-	"relay":  serveRelay,
-	"stamp":  stamp,
-	"spin":   spin,
+	"origin":   serveOrigin,
+	"client":   serveTasks,
+	"relay":    serveRelay,
+	"endpoint": serveEndpoint,
+	"stamp":    stamp,
+	"spin":     spin,
 }
 
 func (o *options) run(ctx context.Context) error {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,6 +26,7 @@ type contender struct {
 	tls   bool   // is compared in what is done over TLS
 	ours  bool
 	only  []string // the measures it takes; nil: all
+	than  string   // another contender, of which this one is a variant
 	start func(b *bench, c *contender) (*running, error)
 }
 
@@ -35,6 +37,8 @@ var contenders = []*contender{
 	{name: "relay", note: "a process that copies from one socket to another, with 256 KiB buffers", raw: true, start: startRelay},
 	{name: "direct", note: "trace run --inspect --link direct", raw: true, tls: true, ours: true, start: startTrace},
 	{name: "wireguard", note: "trace run --inspect (the default link)", raw: true, tls: true, ours: true, start: startTrace},
+	{name: "trace --otlp", note: "trace run --inspect --link direct --otlp URL, an endpoint that takes all", tls: true, ours: true, than: "direct",
+		only: []string{"h1 x1", "h1 x16", "h2 x16", "handshakes x1", "events"}, start: startOTLP},
 	{name: "slirp4netns", note: "slirp4netns --mtu=65520", need: "slirp4netns", raw: true, start: startSlirp},
 	{name: "pasta", note: "pasta --config-net --mtu 65520", need: "pasta", raw: true, start: startPasta},
 	{name: "mitmproxy", note: "mitmdump as a regular proxy, writing its flows to a file", need: "mitmdump", tls: true, start: startMitmproxy},
@@ -176,6 +180,39 @@ func (b *bench) startTraceWith(c *contender, link string, flags ...string) (*run
 		r.engine = func() []int { return family(r.client.Process.Pid, b.trace) }
 	}
 	return r.ready(err, b.dir)
+}
+
+// startOTLP starts trace that tells what it records to an endpoint in a process of its
+// own.
+func startOTLP(b *bench, c *contender) (*running, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	p, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	_, end, err := b.beside(c, self, "endpoint", local(p))
+	if err != nil {
+		return nil, err
+	}
+	if err := awaitPort(local(p)); err != nil {
+		end()
+		return nil, err
+	}
+	r, err := b.startTraceWith(c, "direct", "--otlp", "http://"+local(p))
+	if r == nil || err != nil { // which has ended
+		end()
+		return nil, err
+	}
+	r.closes = append(r.closes, end)
+	return r, nil
+}
+
+// serveEndpoint is that process.
+func serveEndpoint(args []string) error {
+	return http.ListenAndServe(args[0], http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) }))
 }
 
 // beside starts a program that serves a contender and is ended with it.

@@ -172,7 +172,7 @@ func (b *bench) start() ([]*running, error) {
 func (b *bench) contestants() []*contender {
 	all := slices.Clone(contenders)
 	for _, c := range contenders {
-		if c.ours && slices.ContainsFunc(whole, b.pick.MatchString) {
+		if c.ours && c.than == "" && slices.ContainsFunc(whole, b.pick.MatchString) {
 			all = append(all, &contender{
 				name: c.name + " whole", note: c.note + ", --max-body 0", tls: true, ours: true, only: whole,
 				start: func(b *bench, w *contender) (*running, error) { return b.startTraceWith(w, c.name, "--max-body", "0") },

@@ -118,7 +118,28 @@ func (b *bench) markdown(out *bytes.Buffer) {
 	b.table(out, "## What is added\n\nThe contender's median less the host's.\n", func(f *figure) bool { return f.added })
 	b.table(out, "## CPU\n\nOf the contender's own processes.\n", func(f *figure) bool { return f.cpu })
 	b.peers(out)
+	b.variants(out)
 	b.tableOfSingles(out)
+}
+
+// variants shows what a flag costs: a contender beside the one that it is a variant
+// of.
+func (b *bench) variants(out *bytes.Buffer) {
+	var rows []string
+	for i := range figures {
+		f := &figures[i]
+		for _, c := range contenders {
+			with, ok := b.mid(f, c.name)
+			without, also := b.mid(f, c.than)
+			if c.than == "" || !ok || !also || without == 0 || f.added {
+				continue
+			}
+			rows = append(rows, fmt.Sprintf("| %s | %s | %.2f× | %s |", f.title, c.name, with/without, c.than))
+		}
+	}
+	if len(rows) > 0 {
+		fmt.Fprintf(out, "## What a flag costs\n\n| | with | times | without |\n|---|---|---:|---|\n%s\n\n", strings.Join(rows, "\n"))
+	}
 }
 
 // who returns the contenders that a figure has samples of, in order.

@@ -29,6 +29,7 @@ var (
 type metrics struct {
 	started time.Time
 	byName  map[string]*metric
+	http    map[httpKey]*series // those of exchanges
 	changed bool
 }
 
@@ -48,23 +49,45 @@ type series struct {
 	min, max   float64
 }
 
+// An httpKey has what tells series of HTTP exchanges apart.
+type httpKey struct {
+	method, scheme, host, version, failed string
+	port, status                          int
+}
+
 // measure counts an exchange and its calls.
 func (m *metrics) measure(x *flow.Exchange, calls []*llm.Call) {
 	if x.Request != nil && x.Request.Head != nil && x.Kind == flow.KindHTTP {
-		a := &attributes{}
 		h := x.Request.Head
 		method, _ := knownMethod(h.Method)
-		a.str("http.request.method", method)
-		a.str("server.address", h.Host)
-		a.nonzero("server.port", int64(h.Port))
-		a.str("url.scheme", h.Scheme)
-		a.str("network.protocol.version", version(x))
-		a.nonzero("http.response.status_code", int64(statusCode(x)))
-		a.str("error.type", errorType(x))
-		m.add("http.client.request.duration", "s", "How long HTTP exchanges took.", requestBounds, a, x.Duration().Seconds())
+		m.exchange(httpKey{method, h.Scheme, h.Host, version(x), errorType(x), h.Port, statusCode(x)}, x.Duration().Seconds())
 	}
 	for _, c := range calls {
 		m.call(x, c)
+	}
+}
+
+// exchange counts an HTTP exchange. Most are like one before.
+func (m *metrics) exchange(k httpKey, took float64) {
+	if s := m.http[k]; s != nil {
+		s.add(requestBounds, took)
+		m.changed = true
+		return
+	}
+	a := &attributes{}
+	a.str("http.request.method", k.method)
+	a.str("server.address", k.host)
+	a.nonzero("server.port", int64(k.port))
+	a.str("url.scheme", k.scheme)
+	a.str("network.protocol.version", k.version)
+	a.nonzero("http.response.status_code", int64(k.status))
+	a.str("error.type", k.failed)
+	s := m.add("http.client.request.duration", "s", "How long HTTP exchanges took.", requestBounds, a, took)
+	if m.http == nil {
+		m.http = map[httpKey]*series{}
+	}
+	if len(m.http) < maxSeries {
+		m.http[k] = s
 	}
 }
 
@@ -112,8 +135,8 @@ func (m *metrics) call(x *flow.Exchange, c *llm.Call) {
 	}
 }
 
-// add takes in a value.
-func (m *metrics) add(name, unit, what string, bounds []float64, a *attributes, v float64) {
+// add takes in a value, and returns the series that has it.
+func (m *metrics) add(name, unit, what string, bounds []float64, a *attributes, v float64) *series {
 	if m.byName == nil {
 		m.byName = map[string]*metric{}
 	}
@@ -135,11 +158,16 @@ func (m *metrics) add(name, unit, what string, bounds []float64, a *attributes, 
 		s = &series{attributes: list, counts: make([]uint64, len(bounds)+1), min: v, max: v}
 		d.series[key] = s
 	}
+	s.add(bounds, v)
+	m.changed = true
+	return s
+}
+
+func (s *series) add(bounds []float64, v float64) {
 	s.counts[sort.SearchFloat64s(bounds, v)]++ // a bound belongs to the bucket below it
 	s.count++
 	s.sum += v
 	s.min, s.max = min(s.min, v), max(s.max, v)
-	m.changed = true
 }
 
 // keyOf tells lists of attributes apart.

@@ -270,9 +270,22 @@ type attributes struct{ list []*commonpb.KeyValue }
 
 // attributes begins those of a span of the session.
 func (t *Teller) attributes() *attributes {
-	a := &attributes{}
+	a := &attributes{list: make([]*commonpb.KeyValue, 0, 24)} // as many as most have
 	a.str("session.id", t.s.ID)
 	return a
+}
+
+// An attribute is one in a piece: there are many.
+type attribute[V any] struct {
+	kv    commonpb.KeyValue
+	any   commonpb.AnyValue
+	value V
+}
+
+func newAttribute[V any](key string, v V) *attribute[V] {
+	b := &attribute[V]{value: v}
+	b.kv.Key, b.kv.Value = key, &b.any
+	return b
 }
 
 func (a *attributes) add(key string, v *commonpb.AnyValue) {
@@ -285,7 +298,9 @@ func text(s string) *commonpb.AnyValue {
 
 func (a *attributes) str(key, v string) {
 	if v != "" {
-		a.add(key, text(safe(v, maxText)))
+		b := newAttribute(key, commonpb.AnyValue_StringValue{StringValue: safe(v, maxText)})
+		b.any.Value = &b.value
+		a.list = append(a.list, &b.kv)
 	}
 }
 
@@ -308,7 +323,9 @@ func (a *attributes) strs(key string, vs []string) {
 }
 
 func (a *attributes) int(key string, n int64) {
-	a.add(key, &commonpb.AnyValue{Value: &commonpb.AnyValue_IntValue{IntValue: n}})
+	b := newAttribute(key, commonpb.AnyValue_IntValue{IntValue: n})
+	b.any.Value = &b.value
+	a.list = append(a.list, &b.kv)
 }
 
 func (a *attributes) nonzero(key string, n int64) {
