@@ -29,8 +29,10 @@ type bridge struct {
 	link  *link      // to a server that speaks HTTP/2
 	old   []*link    // those that take no new streams
 	http1 *http.Transport
-	last  chan struct{} // closed when the latest stream has been begun
-	spare net.Conn      // for http1: it was made to find out what the server speaks
+	spare net.Conn // for http1: it was made to find out what the server speaks
+
+	line sync.Mutex    // guards last: streams to other servers wait for their turn in it
+	last chan struct{} // closed when the latest stream has been begun
 }
 
 // bridge returns what leads to a server.
@@ -47,8 +49,8 @@ func (c *crossing) bridge(to destination) *bridge {
 
 // turn puts a stream at the end of the line of those that are to be begun.
 func (b *bridge) turn() (before, begun chan struct{}) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+	b.line.Lock()
+	defer b.line.Unlock()
 	before, b.last = b.last, make(chan struct{})
 	return before, b.last
 }

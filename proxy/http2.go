@@ -55,6 +55,7 @@ func (s *session) serveHTTP2(p *Reverse) {
 		return true
 	})
 	l.run()
+	s.cancel() // nobody waits for a server any more
 	streams.Wait()
 	for _, b := range c.bridges {
 		b.close()

@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -57,10 +58,19 @@ func (n *notary) end(t *testing.T, path string) *flow.Error {
 	return e
 }
 
+// dialFar never reaches far.test.
+func dialFar(ctx context.Context, network, addr string) (net.Conn, error) {
+	if addr == "far.test:80" {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	return new(net.Dialer).DialContext(ctx, network, addr)
+}
+
 // lead serves a reverse proxy whose /s leads to a server without TLS, of which each
 // connection is served by f. It returns its address, and what it recorded when stop was
 // called.
-func lead(t *testing.T, f func(net.Conn)) (addr string, n *notary, stop func()) {
+func lead(t *testing.T, f func(net.Conn), others ...Route) (addr string, n *notary, stop func()) {
 	t.Helper()
 	var serving sync.WaitGroup
 	server, err := net.Listen("tcp", "127.0.0.1:0")
@@ -85,7 +95,7 @@ func lead(t *testing.T, f func(net.Conn)) (addr string, n *notary, stop func()) 
 	}
 	n = &notary{ends: map[string]*flow.Error{}, paths: map[int64]string{}}
 	var ids atomic.Int64
-	p := &Reverse{Routes: Routes{route}, Record: n.record, NextID: func() int64 { return ids.Add(1) },
+	p := &Reverse{Routes: append(others, route), Dial: dialFar, Record: n.record, NextID: func() int64 { return ids.Add(1) },
 		NewTap: func(c *flow.Conn, emit func(flow.Event)) mitm.Tap { return &wire.Decoder{Conn: c, Emit: emit} }}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -156,6 +166,40 @@ func TestOneAtATime(t *testing.T) {
 	if most.Load() != 1 {
 		t.Errorf("%d streams at once", most.Load())
 	}
+}
+
+// TestUnreachedServer: streams to a server that is being connected to for long hold up
+// none to another.
+func TestUnreachedServer(t *testing.T) {
+	addr, n, stop := lead(t, func(c net.Conn) {
+		if r, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
+			fmt.Fprintf(c, "HTTP/1.1 204 No Content\r\nX-Path: %s\r\n\r\n", r.URL.Path)
+		}
+	}, Route{"/far", &url.URL{Scheme: "http", Host: "far.test"}})
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.Write(gets("/far/1", "/far/2", "/s/near")); err != nil {
+		t.Fatal(err)
+	}
+	c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	for in := http2.NewFramer(io.Discard, c); ; {
+		f, err := in.ReadFrame()
+		if err != nil {
+			t.Fatalf("no answer: %v", err)
+		}
+		if h, ok := f.(*http2.HeadersFrame); ok {
+			if h.StreamID != 5 {
+				t.Errorf("stream %d is answered", h.StreamID)
+			}
+			break
+		}
+	}
+	c.Close()
+	stop()
+	n.end(t, "/near")
 }
 
 // TestStalledStream: a stream that nobody reads takes no more than its window, and

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -152,6 +153,23 @@ func TestLanes(t *testing.T) {
 	}
 }
 
+// gets is how a client of HTTP/2 begins that asks for all these paths at once.
+func gets(paths ...string) []byte {
+	var say, head bytes.Buffer
+	say.Write(preface)
+	fr := http2.NewFramer(&say, nil)
+	fr.WriteSettings()
+	enc := hpack.NewEncoder(&head)
+	for i, path := range paths {
+		head.Reset()
+		for _, f := range [][2]string{{":method", "GET"}, {":scheme", "http"}, {":authority", "h"}, {":path", path}} {
+			enc.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]})
+		}
+		fr.WriteHeaders(http2.HeadersFrameParam{StreamID: uint32(2*i + 1), BlockFragment: head.Bytes(), EndStream: true, EndHeaders: true})
+	}
+	return say.Bytes()
+}
+
 // TestManyAtOnce: what a connection of HTTP/2 begins with, however much it is, is in
 // the record whole. One that says nothing is not.
 func TestManyAtOnce(t *testing.T) {
@@ -166,18 +184,6 @@ func TestManyAtOnce(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	served := make(chan error, 1)
 	go func() { served <- p.Serve(ctx, l) }()
-	var say, head bytes.Buffer
-	say.Write(preface)
-	fr := http2.NewFramer(&say, nil)
-	fr.WriteSettings()
-	enc := hpack.NewEncoder(&head)
-	for i := range uint32(streams) {
-		head.Reset()
-		for _, f := range [][2]string{{":method", "GET"}, {":scheme", "http"}, {":authority", "h"}, {":path", "/@a:right/none"}} {
-			enc.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]})
-		}
-		fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 2*i + 1, BlockFragment: head.Bytes(), EndStream: true, EndHeaders: true})
-	}
 	ahead, err := net.Dial("tcp", l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -186,7 +192,7 @@ func TestManyAtOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := conn.Write(say.Bytes()); err != nil {
+	if _, err := conn.Write(gets(slices.Repeat([]string{"/@a:right/none"}, streams)...)); err != nil {
 		t.Fatal(err)
 	}
 	in := http2.NewFramer(io.Discard, conn)
