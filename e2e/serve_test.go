@@ -11,10 +11,10 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 )
 
 // TestServe has a hundred clients at once call a serve, each under a name of its own,
@@ -111,15 +111,13 @@ func TestServeIdle(t *testing.T) {
 	if out := ask(); !strings.HasSuffix(out, "404") {
 		t.Errorf("the page, before there is a session: %s", out)
 	}
-	for range 2 {
+	for n := range 2 {
 		j.must(j.run("curl", "-sSf", s.url("reverse proxy")+"/@me/o/text"), 0)
-		for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-			if rows := j.sessions(); rows[0].State == "ended" {
-				break
-			}
-			if time.Now().After(end) {
-				t.Fatalf("the session goes on: %+v", j.sessions())
-			}
+		if !poll(func() bool {
+			rows := j.sessions()
+			return len(rows) > n && !slices.ContainsFunc(rows, func(r sessionRow) bool { return r.State != "ended" })
+		}) {
+			t.Fatalf("the session goes on: %+v", j.sessions())
 		}
 	}
 	if out := ask(); !strings.Contains(out, `"/text"`) {

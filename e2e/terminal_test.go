@@ -60,8 +60,13 @@ func (s *screen) start(command string) {
 // throw away what they have not read when they reset the terminal.
 func (s *screen) exited(code int) {
 	s.t.Helper()
-	if got := s.text("status"); got != strconv.Itoa(code) {
-		s.t.Fatalf("%s: exit %s, want %d\n%s", s.w, got, code, s.tmux("capture-pane", "-p"))
+	var got string
+	if !poll(func() bool {
+		b, _ := os.ReadFile(filepath.Join(s.home, "status"))
+		got = strings.TrimSpace(string(b))
+		return got != ""
+	}) || got != strconv.Itoa(code) {
+		s.t.Fatalf("%s: exit %q, want %d\n%s", s.w, got, code, s.tmux("capture-pane", "-p"))
 	}
 }
 
@@ -184,6 +189,7 @@ func (s *screen) edits(x string) {
 		s.t.Errorf("vim wrote %q", got)
 	}
 	s.tmux("resize-window", "-x", "80", "-y", "24")
+	s.runs(`until [ "$(stty size)" = "24 80" ]; do sleep 0.02; done`, 0) // tmux takes its time, and programs drop a key for it
 }
 
 // interrupts ends commands that x starts by keys.
