@@ -180,7 +180,7 @@ func (s *screen) edits(x string) {
 			s.line(":set columns?")
 			return strings.Contains(s.tmux("capture-pane", "-p"), want)
 		}) {
-			s.t.Fatalf("%s: the editor never says %s", s.w, want)
+			s.t.Fatalf("%s: the editor never says %s\n%s", s.w, want, s.tmux("capture-pane", "-p"))
 		}
 	}
 	s.line(":wq")
