@@ -35,7 +35,8 @@ const (
 	Gap // events were lost; Error says how many and why
 
 	// Of an exchange again: what left of a request for the server, where that is
-	// not what the child sent. Head, Ended or both are set.
+	// not what the child sent. Head, Ended or both are set. Of side Server: what
+	// came of an answer from the server, where that is not what the child got.
 	Forwarded
 )
 

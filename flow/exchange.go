@@ -33,6 +33,9 @@ type Exchange struct {
 	// Forwarded is the request as it left for the server, where that may differ from
 	// what the child sent: through a reverse proxy. Else nil.
 	Forwarded *Part
+	// Original is the answer as the server sent it, where a rule made another of it for
+	// the child. Else nil.
+	Original *Part
 
 	RequestEnded time.Time // last byte of the request; zero if not yet
 	Responded    time.Time // head of the final answer

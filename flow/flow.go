@@ -214,13 +214,16 @@ const (
 	CodeTimeout             = "timeout"
 	CodeDNS                 = "dns"
 	CodeReset               = "reset"
-	CodeTruncated           = "truncated"   // ended before its framing said so
-	CodeMalformed           = "malformed"   // not what its protocol allows
-	CodeLimit               = "limit"       // a limit of ours was hit: a decoder's, or of open files
-	CodePanic               = "panic"       // a decoder failed; the bytes went on
-	CodeGap                 = "gap"         // events were not recorded
-	CodeMark                = "mark"        // no error: a point of the run that a person named; Message is the name
-	CodeGRPCStatus          = "grpc_status" // a gRPC call ended with a status that is not OK; the exchange itself is complete
+	CodeTruncated           = "truncated"        // ended before its framing said so
+	CodeMalformed           = "malformed"        // not what its protocol allows
+	CodeLimit               = "limit"            // a limit of ours was hit: a decoder's, or of open files
+	CodePanic               = "panic"            // a decoder failed; the bytes went on
+	CodeGap                 = "gap"              // events were not recorded
+	CodeMark                = "mark"             // no error: a point of the run that a person named; Message is the name
+	CodeAltered             = "altered"          // no error: a rule changed the request or the answer; Message says what
+	CodeReencoded           = "reencoded"        // no error: fields and body are the sender's, frames and header compression ours
+	CodeRuleNotApplied      = "rule_not_applied" // a rule matched and could not be applied
+	CodeGRPCStatus          = "grpc_status"      // a gRPC call ended with a status that is not OK; the exchange itself is complete
 )
 
 // Session is one run of trace.

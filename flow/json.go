@@ -32,7 +32,11 @@ type jsonExchange struct {
 	Request  *jsonPart `json:"request,omitempty"`
 	Response *jsonPart `json:"response,omitempty"`
 	// Forwarded is the request as it left; of a Detail, where it is recorded.
-	Forwarded *jsonPart  `json:"forwarded,omitempty"`
+	Forwarded *jsonPart `json:"forwarded,omitempty"`
+	// Original is the answer as the server sent it; of a Detail, where a rule changed it.
+	Original  *jsonPart  `json:"original,omitempty"`
+	Altered   bool       `json:"altered,omitempty"`
+	Reencoded bool       `json:"reencoded,omitempty"`
 	Bytes     *jsonBytes `json:"bytes,omitempty"`
 	Count     *jsonBytes `json:"message_count,omitempty"` // of a websocket
 	DNS       *jsonDNS   `json:"dns,omitempty"`
@@ -184,6 +188,9 @@ func (d *Detail) MarshalJSON() ([]byte, error) {
 	if d.Forwarded != nil {
 		j.Forwarded = d.Forwarded.json(true)
 	}
+	if d.Original != nil {
+		j.Original = d.Original.json(false)
+	}
 	if j.Request != nil {
 		j.Request.Body = new(BodyValue(d.RequestBody))
 	}
@@ -255,6 +262,8 @@ func (x *Exchange) json() *jsonExchange {
 	j.Timings = x.Timings().Phases()
 	for _, n := range x.Marks {
 		if n.Error != nil {
+			j.Altered = j.Altered || n.Error.Code == CodeAltered
+			j.Reencoded = j.Reencoded || n.Error.Code == CodeReencoded
 			j.Marks = append(j.Marks, jsonNote{Stamp(n.At), *n.Error.json()})
 		}
 	}

@@ -207,6 +207,9 @@ func (c *conn) servePlain(s sniffed) {
 		}
 	}
 	c.change(func(f *flow.Conn) { f.Protocol, f.Opaque = protocol, reason })
+	if c.p.Alter != nil && reason == "" {
+		c.alterPlain()
+	}
 	c.carry()
 }
 

@@ -148,6 +148,9 @@ func (l *leg) write(p []byte) error {
 
 // closeNotify tells the other end by TLS that nothing follows.
 func (l *leg) closeNotify() {
+	if n, ok := l.raw.(*noticed); ok {
+		n.CloseWrite()
+	}
 	if l.tls != nil && l.tls.CloseWrite() != nil {
 		l.broken.Store(true)
 	}

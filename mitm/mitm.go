@@ -68,6 +68,9 @@
 // read before has been delivered. No buffer is held while a side is silent where the conn can say
 // that it is readable.
 //
+// Where Alter puts a conn in place of the server's, what changes the traffic stands behind
+// the relay: the tap goes on to see what the child sends and gets.
+//
 // Concurrency: each connection has the goroutine of Serve, one reader per side while
 // peeking, and two pumps while relaying; Serve waits for all of them. The tap is called by both
 // pumps under one lock, and is switched off for the connection if it panics.
@@ -157,6 +160,11 @@ type Proxy struct {
 	// Tap returns what looks at a connection, or nil. It is called when the
 	// first bytes are there; Opaque and Decrypted of c are final then.
 	Tap func(c *flow.Conn) Tap
+
+	// Alter, where it is set, is asked for a conn to take in place of the server's of a
+	// connection that is decoded, nil if that is to be relayed as it is. What Alter
+	// returns ends a direction by CloseWrite() error, and closes server when it is closed.
+	Alter func(c *flow.Conn, server net.Conn) net.Conn
 
 	// NextID numbers connections. Default: a counter of this Proxy, from 1.
 	NextID func() int64

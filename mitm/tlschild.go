@@ -114,7 +114,11 @@ func (c *conn) joinTLS(child *tls.Conn, w *wireConn, up *upstream) {
 			c.watch = &watch{c: c, inner: true}
 		}
 	})
-	c.join(tlsLeg(child, w), tlsLeg(up.conn, up.wire), true)
+	server := c.alterTLS(up)
+	if server == nil {
+		server = tlsLeg(up.conn, up.wire)
+	}
+	c.join(tlsLeg(child, w), server, true)
 	r := c.relay
 	if r.bytes[flow.Client].Load() > 0 || r.first != flow.Client || c.stopping.Load() || c.tap.started() {
 		c.endAlert(flow.Client, r.errs[flow.Client])

@@ -152,6 +152,9 @@ type body struct {
 	close   bool // it lasts until the end of the connection
 	line    []byte
 	state   int
+
+	got      func([]byte) // gets the data; nil: nobody looks
+	trailers []byte       // lines, where got is set
 }
 
 // States of a chunked body.
@@ -216,10 +219,12 @@ func framed(fields []byte) (b body, err error) {
 // take returns how many bytes of p belong to the body.
 func (b *body) take(p []byte) (int, error) {
 	if b.close {
+		b.saw(p)
 		return len(p), nil
 	}
 	if !b.chunked {
 		n := int(min(b.left, int64(len(p))))
+		b.saw(p[:n])
 		b.left -= int64(n)
 		return n, nil
 	}
@@ -227,6 +232,7 @@ func (b *body) take(p []byte) (int, error) {
 	for taken < len(p) && b.state != chunkDone {
 		if b.state == chunkData {
 			n := int(min(b.left, int64(len(p)-taken)))
+			b.saw(p[taken : taken+n])
 			b.left -= int64(n)
 			if taken += n; b.left == 0 {
 				b.state = chunkEnd
@@ -247,11 +253,21 @@ func (b *body) take(p []byte) (int, error) {
 		}
 		line := strings.TrimRight(string(b.line), "\r\n")
 		b.line = b.line[:0]
+		if b.got != nil && b.state == chunkTrailers && line != "" {
+			b.trailers = append(b.trailers, line+"\r\n"...)
+		}
 		if err := b.lineRead(line); err != nil {
 			return taken, err
 		}
 	}
 	return taken, nil
+}
+
+// saw shows data.
+func (b *body) saw(p []byte) {
+	if b.got != nil && len(p) > 0 {
+		b.got(p)
+	}
 }
 
 // lineRead takes a whole line between chunks.

@@ -272,11 +272,20 @@ func (c *crossing) forward(q *asked, l *link) error {
 // A half passes on what comes on one stream to another, and how it ends.
 type half struct {
 	from, to    *stream
-	done, other chan struct{} // closed when this half, the other one, has passed on all that it will
-	over        bool          // there is nothing
-	saw         func(item)    // nil: nobody looks
-	broke       func(error)   // from was broken off, and that is passed on now
+	done, other chan struct{}                          // closed when this half, the other one, has passed on all that it will
+	over        bool                                   // there is nothing
+	saw         func(item)                             // nil: nobody looks
+	broke       func(error)                            // from was broken off, and that is passed on now
+	alter       func(item) ([]item, error)             // what is passed on instead; errCut: and nothing more. nil: what comes
+	pace        func([]byte, func([]byte) error) error // gives data to what writes it; nil: at once
 }
+
+// cutGrace is how long a client has to read what it was sent before its stream is cut: a
+// reset that comes with the data would take it along.
+const cutGrace = 100 * time.Millisecond
+
+// errCut ends a stream for good.
+var errCut = errors.New("the stream is cut")
 
 func (h *half) carry() {
 	err := h.pass()
@@ -310,11 +319,7 @@ func (h *half) pass() error {
 		if h.saw != nil {
 			h.saw(it)
 		}
-		if it.fields != nil {
-			err = h.to.headers(it.fields, it.end)
-		} else {
-			err = h.to.write(it.data, it.end)
-		}
+		err = h.hand(it)
 		h.from.took(len(it.data))
 		if err != nil {
 			return err
@@ -322,6 +327,38 @@ func (h *half) pass() error {
 		h.over = it.end
 	}
 	return nil
+}
+
+// hand passes on what came.
+func (h *half) hand(it item) error {
+	if h.alter == nil {
+		return h.send(it)
+	}
+	items, cut := h.alter(it)
+	for _, it := range items {
+		if err := h.send(it); err != nil {
+			return err
+		}
+	}
+	if cut != nil {
+		time.Sleep(cutGrace)
+		h.to.reset(http2.ErrCodeInternal)
+		h.from.reset(http2.ErrCodeCancel)
+	}
+	return cut
+}
+
+func (h *half) send(it item) error {
+	switch {
+	case it.fields != nil:
+		return h.to.headers(it.fields, it.end)
+	case h.pace == nil:
+		return h.to.write(it.data, it.end)
+	}
+	if err := h.pace(it.data, func(p []byte) error { return h.to.write(p, false) }); err != nil || !it.end {
+		return err
+	}
+	return h.to.write(nil, true)
 }
 
 // codeOf returns the code with which the end of a stream is passed on.

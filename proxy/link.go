@@ -62,6 +62,12 @@ type link struct {
 
 // newLink begins HTTP/2. The preface of a client must have been read.
 func newLink(conn net.Conn, client bool, opened func(*stream) bool) *link {
+	return newLinkFor(conn, client, true, opened)
+}
+
+// newLinkFor is newLink, where an end towards a client takes extended CONNECT (RFC 8441) or
+// does not.
+func newLinkFor(conn net.Conn, client, connect bool, opened func(*stream) bool) *link {
 	l := &link{conn: conn, client: client, opened: opened, fr: http2.NewFramer(conn, bufio.NewReaderSize(conn, frameSize)), ended: make(chan struct{}),
 		streams: map[uint32]*stream{}, next: 1, window: 65535, initial: 65535, frame: 16 << 10, most: mostStreams, may: linkWindow}
 	l.room.L, l.work.L = &l.mu, &l.mu
@@ -75,8 +81,10 @@ func newLink(conn net.Conn, client bool, opened func(*stream) bool) *link {
 	if client {
 		settings = append(settings, http2.Setting{ID: http2.SettingEnablePush, Val: 0})
 	} else {
-		settings = append(settings, http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: mostStreams},
-			http2.Setting{ID: http2.SettingEnableConnectProtocol, Val: 1})
+		settings = append(settings, http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: mostStreams})
+		if connect {
+			settings = append(settings, http2.Setting{ID: http2.SettingEnableConnectProtocol, Val: 1})
+		}
 	}
 	if client {
 		conn.Write(preface) // run finds out where this fails

@@ -1,5 +1,5 @@
-// Package proxy is the listeners that programs are told to use: reverse
-// proxies and explicit ones.
+// Package proxy takes HTTP apart and carries it: reverse and explicit proxies that programs
+// are told to use, and the relay that rules alter.
 //
 //	p := &proxy.Reverse{Routes: routes, Record: store.Append, NewTap: decoder, NextID: next}
 //	err := p.Serve(ctx, listener)
@@ -43,6 +43,12 @@
 // requests in absolute-form there may be one for a tunnel, for another user, or one that is
 // not to be decoded, which is another connection for the record. Nothing that a client has
 // sent ahead is lost: it goes along as what was read already.
+//
+// An [Alter] stands behind a relay in place of a server (hop), as the other end of a pipe: so the
+// relay, its tap and its ways of ending stay as they are, and see the child's side. Of HTTP/1
+// (alter1) one request is under way at a time, and of one that no rule is for each byte is passed on as it was
+// read. Streams of HTTP/2 (alter2) cross between two links. What becomes of a body
+// (alteration) is the same for both.
 //
 // Concurrency: a connection has the goroutine that reads requests, and one that
 // reads the answers of its current server. Both tap under one lock. Serve waits
@@ -94,6 +100,9 @@ type Reverse struct {
 	// Process finds the program behind a connection, given its end and ours; nil
 	// if not known.
 	Process func(src, dst netip.AddrPort) *flow.Process
+
+	// Alter does what rules say to requests of HTTP/1.1. nil: there are none.
+	Alter *Alter
 
 	rootsOnce sync.Once
 	roots     *x509.CertPool
@@ -168,6 +177,7 @@ func (p *Reverse) carry(ctx context.Context, conn net.Conn) {
 }
 
 func (p *Reverse) takes([]byte) bool                                   { return true }
+func (p *Reverse) altering() *Alter                                    { return p.Alter }
 func (p *Reverse) outlives() bool                                      { return false }
 func (p *Reverse) newTap(c *flow.Conn, emit func(flow.Event)) mitm.Tap { return p.NewTap(c, emit) }
 

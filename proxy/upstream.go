@@ -27,6 +27,7 @@ type upstream struct {
 	turn     sync.Cond
 	answers  answers
 	ordinals []int64 // of the child, by ordinal here
+	altering bool    // the hop records what leaves
 	tunnel   bool
 	retired  bool // the child's connection goes on without it
 	over     bool // the server has ended
@@ -44,6 +45,7 @@ func (s *session) connect(to destination) (*upstream, error) {
 	if c, ok := conn.(*tls.Conn); ok {
 		u.raw = c.NetConn()
 	}
+	u.alter()
 	s.mu.Lock()
 	f := s.facts
 	f.Upstream, f.Protocol = flow.TLS{}, "http"
@@ -56,6 +58,36 @@ func (s *session) connect(to destination) (*upstream, error) {
 	}
 	go u.run()
 	return u, nil
+}
+
+// alter puts what rules change between the session and the server.
+func (u *upstream) alter() {
+	a := u.s.way.altering()
+	if a == nil {
+		return
+	}
+	u.s.mu.Lock()
+	f := u.s.facts
+	u.s.mu.Unlock()
+	h := &hop{a: a, conn: &f, host: hostOf(u.to.host), port: u.to.port, server: u.conn, ordinal: u.ordinalOf, record: func(e flow.Event) {
+		u.s.mu.Lock()
+		u.s.emitted(e)
+		u.s.mu.Unlock()
+	}}
+	f.Protocol = "http"
+	if end := h.start(); end != nil {
+		u.conn, u.raw, u.altering = end, end, true
+	}
+}
+
+// ordinalOf returns the child's number of the n-th request here.
+func (u *upstream) ordinalOf(n int64) int64 {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if n < 1 || n > int64(len(u.ordinals)) {
+		return 0
+	}
+	return u.ordinals[n-1]
 }
 
 // legOf says what a handshake came to.
@@ -75,7 +107,7 @@ func legOf(c tls.ConnectionState, offered []string) flow.TLS {
 
 // emit takes what the tap of the server's side tells: only what left is kept.
 func (u *upstream) emit(e flow.Event) {
-	if e.Kind != flow.Request && (e.Kind != flow.BodyEnd || e.Side != flow.Client) {
+	if u.altering || e.Kind != flow.Request && (e.Kind != flow.BodyEnd || e.Side != flow.Client) {
 		return
 	}
 	u.mu.Lock()

@@ -80,9 +80,9 @@ func encodeBody(coding string, p []byte) ([]byte, error) {
 	return p, nil
 }
 
-// decodeBody undoes the Content-Encoding of a live request. What it cannot
+// DecodeBody undoes the Content-Encoding of a live request. What it cannot
 // undo it returns as it is.
-func decodeBody(coding string, p []byte) []byte {
+func DecodeBody(coding string, p []byte) []byte {
 	names, _ := codings(coding)
 	out := p
 	for i := len(names) - 1; i >= 0; i-- {

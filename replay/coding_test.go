@@ -24,7 +24,7 @@ func gzipReader(t *testing.T, r io.Reader) io.Reader {
 func TestCodings(t *testing.T) {
 	for _, coding := range []string{"", "gzip", "deflate", "br", "zstd", "gzip, br", "grpc:gzip", "identity"} {
 		coded, err := encodeBody(coding, []byte("text"))
-		if err != nil || string(decodeBody(coding, coded)) != "text" {
+		if err != nil || string(DecodeBody(coding, coded)) != "text" {
 			t.Errorf("%s: %q %v", coding, coded, err)
 		}
 	}
@@ -35,7 +35,7 @@ func TestCodings(t *testing.T) {
 		t.Error("an unknown coding was made")
 	}
 	for _, coding := range []string{"gzip", "deflate", "br", "zstd", "sauce"} {
-		if got := decodeBody(coding, []byte("not coded at all")); string(got) != "not coded at all" {
+		if got := DecodeBody(coding, []byte("not coded at all")); string(got) != "not coded at all" {
 			t.Errorf("%s: %q", coding, got)
 		}
 	}

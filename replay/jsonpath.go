@@ -90,6 +90,29 @@ func SetJSON(body []byte, edit string) ([]byte, error) {
 	return out, nil
 }
 
+// CheckPath reports whether a path of SetJSON can be read.
+func CheckPath(path string) error {
+	_, err := parsePath(path)
+	return err
+}
+
+// ReplaceJSON does what SetJSON does with a value that is JSON, and returns also what
+// stood there, nil if nothing did.
+func ReplaceJSON(body []byte, path string, value []byte) (out, old []byte, err error) {
+	steps, err := parsePath(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !json.Valid(body) {
+		return nil, nil, errors.New("the body is not JSON")
+	}
+	e := editor{b: body, old: &old}
+	if out, err = e.set(e.space(0), steps, value); err != nil {
+		return nil, nil, fmt.Errorf("path %q: %w", path, err)
+	}
+	return out, old, nil
+}
+
 // flowString writes a JSON string.
 func flowString(s string) ([]byte, error) {
 	var b strings.Builder
@@ -100,7 +123,10 @@ func flowString(s string) ([]byte, error) {
 }
 
 // An editor walks valid JSON.
-type editor struct{ b []byte }
+type editor struct {
+	b   []byte
+	old *[]byte // gets what was replaced; may be nil
+}
 
 // space returns where the white space at i ends.
 func (e editor) space(i int) int {
@@ -158,6 +184,9 @@ func (e editor) put(from, to int, text ...[]byte) []byte {
 // set replaces what steps lead to from the value at i.
 func (e editor) set(i int, steps []step, text []byte) ([]byte, error) {
 	if len(steps) == 0 {
+		if e.old != nil {
+			*e.old = e.b[i:e.value(i)]
+		}
 		return e.put(i, e.value(i), text), nil
 	}
 	switch e.b[i] {

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"trace/flow"
+	"trace/pipe"
 )
 
 // PlayOptions say how a session is played.
@@ -196,7 +197,7 @@ func (p *Player) Dial(ctx context.Context, network, addr string) (net.Conn, erro
 	if err := p.dead[to]; err != nil && !p.ports[to] {
 		return nil, &net.OpError{Op: "dial", Net: network, Err: err}
 	}
-	near, far := newPipe()
+	near, far := pipe.New()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {

@@ -292,7 +292,7 @@ func TestPlayWireForm(t *testing.T) {
 		wire := append([]byte("HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\n\r\n"), coded...)
 		_, c := tp.play(PlayOptions{Raw: func(int64) ([]byte, error) { return wire, nil }})
 		resp, got := ask(t, c, "GET", base+"/z", "")
-		if (got == string(coded)) != (kept == "all") || string(decodeBody("gzip", []byte(got))) != plain || resp.ContentLength != int64(len(got)) {
+		if (got == string(coded)) != (kept == "all") || string(DecodeBody("gzip", []byte(got))) != plain || resp.ContentLength != int64(len(got)) {
 			t.Errorf("%s kept: %q", kept, got)
 		}
 	}

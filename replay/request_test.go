@@ -168,7 +168,7 @@ func TestMakeWireForm(t *testing.T) {
 			t.Errorf("%s: not the very body: %v", coding, err)
 		}
 		r, _, err = Make(d, Options{Set: []string{"model=b"}})
-		if err != nil || string(decodeBody(coding, r.Body)) != strings.Replace(plain, `"a"`, `"b"`, 1) || !strings.Contains(strings.Join(r.Notes, "\n"), coding) {
+		if err != nil || string(DecodeBody(coding, r.Body)) != strings.Replace(plain, `"a"`, `"b"`, 1) || !strings.Contains(strings.Join(r.Notes, "\n"), coding) {
 			t.Errorf("%s: coded anew: %v %q", coding, err, r.Notes)
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"trace/flow"
+	"trace/pipe"
 )
 
 var errNoTLS = errors.New("TLS is not served")
@@ -34,7 +35,7 @@ type buffered struct {
 func (b *buffered) Read(p []byte) (int, error) { return b.r.Read(p) }
 
 // serve plays the server of one connection.
-func (p *Player) serve(raw *pipeEnd, to hostAndPort) {
+func (p *Player) serve(raw *pipe.End, to hostAndPort) {
 	defer raw.Close()
 	stop := context.AfterFunc(p.ctx, func() { raw.Reset() })
 	defer stop()
@@ -42,7 +43,7 @@ func (p *Player) serve(raw *pipeEnd, to hostAndPort) {
 }
 
 // serveClear plays what begins with TLS, HTTP/2 or HTTP/1.
-func (p *Player) serveClear(c *buffered, raw *pipeEnd, to hostAndPort, scheme string) {
+func (p *Player) serveClear(c *buffered, raw *pipe.End, to hostAndPort, scheme string) {
 	first, err := c.r.Peek(1)
 	if err != nil {
 		return
@@ -60,7 +61,7 @@ func (p *Player) serveClear(c *buffered, raw *pipeEnd, to hostAndPort, scheme st
 	p.serveHTTP1(c, raw, to, scheme)
 }
 
-func (p *Player) serveTLS(c *buffered, raw *pipeEnd, to hostAndPort) {
+func (p *Player) serveTLS(c *buffered, raw *pipe.End, to hostAndPort) {
 	conn := tls.Server(c, &tls.Config{GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) { return p.config(hello, to) }})
 	if conn.HandshakeContext(p.ctx) != nil {
 		return
@@ -112,7 +113,7 @@ func alpnFor(recorded, offered []string) []string {
 // askedOf makes what is compared of a live request.
 func askedOf(r *http.Request, body []byte, to hostAndPort, scheme string) *asked {
 	a := &asked{method: r.Method, scheme: scheme, path: r.URL.RequestURI(), contentType: r.Header.Get("Content-Type"),
-		body: decodeBody(strings.Join(r.Header.Values("Content-Encoding"), ","), body), host: to.host, port: to.port}
+		body: DecodeBody(strings.Join(r.Header.Values("Content-Encoding"), ","), body), host: to.host, port: to.port}
 	if r.URL.Host != "" && r.URL.Scheme != "" { // absolute form, as to a proxy
 		a.scheme, a.port = r.URL.Scheme, map[string]int{"https": 443, "http": 80}[r.URL.Scheme]
 		u := *r.URL
@@ -175,7 +176,7 @@ func (l *oneListener) Accept() (net.Conn, error) {
 func (l *oneListener) Close() error { return nil }
 
 // Addr implements net.Listener.
-func (l *oneListener) Addr() net.Addr { return pipeAddr{} }
+func (l *oneListener) Addr() net.Addr { return pipe.Addr{} }
 
 // A oneConn tells its listener when it is closed.
 type oneConn struct {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"trace/flow"
+	"trace/pipe"
 )
 
 // errOver ends a connection after an answer.
@@ -22,7 +23,7 @@ var errOver = errors.New("the connection is over")
 type served1 struct {
 	p      *Player
 	c      *buffered
-	raw    *pipeEnd
+	raw    *pipe.End
 	to     hostAndPort
 	scheme string
 	w      *bufio.Writer
@@ -30,7 +31,7 @@ type served1 struct {
 }
 
 // serveHTTP1 plays requests until the connection ends.
-func (p *Player) serveHTTP1(c *buffered, raw *pipeEnd, to hostAndPort, scheme string) {
+func (p *Player) serveHTTP1(c *buffered, raw *pipe.End, to hostAndPort, scheme string) {
 	s := &served1{p: p, c: c, raw: raw, to: to, scheme: scheme, w: bufio.NewWriter(c), ctx: p.ctx}
 	for {
 		c.SetReadDeadline(time.Now().Add(idle))

@@ -56,10 +56,14 @@ func (c *docCoder) exchange(x *flow.Exchange) {
 			x.Marks = fromNotes(notes)
 		}
 	}
-	if c.reading && len(c.b) == 0 || !c.reading && x.Forwarded == nil {
+	if c.reading && len(c.b) == 0 || !c.reading && x.Forwarded == nil && x.Original == nil {
 		return // of a version that had none, or there is none
 	}
 	c.part(&x.Forwarded)
+	if c.reading && len(c.b) == 0 || !c.reading && x.Original == nil {
+		return
+	}
+	c.part(&x.Original)
 }
 
 func (c *docCoder) part(p **flow.Part) {

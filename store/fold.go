@@ -271,18 +271,31 @@ func (w *writer) proceed(l *live, e *flow.Event) {
 	w.touch(l)
 }
 
-// forwarded takes in what left for the server.
+// forwarded takes in what left for the server, or came from it.
 func (w *writer) forwarded(l *live, e *flow.Event) {
-	if e.Head != nil {
-		h, n := w.gate.head(e.Head, false)
-		l.x.Redacted += n
-		l.x.Forwarded = &flow.Part{Head: h, ContentType: h.Get("Content-Type")}
+	part, answer := &l.x.Forwarded, e.Side == flow.Server
+	if answer {
+		part = &l.x.Original
 	}
-	if p := l.x.Forwarded; p != nil && e.Ended != nil {
+	if e.Head != nil {
+		h, n := w.gate.head(e.Head, answer)
+		l.x.Redacted += n
+		*part = &flow.Part{Head: h, ContentType: h.Get("Content-Type")}
+	}
+	if p := *part; p != nil && e.Ended != nil {
 		ended := *e.Ended
-		ended.Trailers, _ = w.gate.fields(ended.Trailers, false)
+		ended.Trailers, _ = w.gate.fields(ended.Trailers, answer)
 		p.Body, p.Withheld = &ended, true // until it is known that nothing of it is a secret
 	}
+}
+
+// withheld tells whether the hash of a body on the server's side is to be kept back: that of the
+// child's side is, or this is another body, in which nobody looked for secrets.
+func (w *writer) withheld(p, child *flow.Part) bool {
+	if child == nil || child.Withheld || child.Body == nil {
+		return true
+	}
+	return w.gate.r != nil && p.Body != nil && p.Body.SHA256 != child.Body.SHA256
 }
 
 // mark leaves a note on a flow, a connection, or the run.
@@ -311,7 +324,10 @@ func (w *writer) end(l *live, at time.Time, fault *flow.Error) {
 	l.x.Ended = at
 	l.x.State = flow.StateComplete
 	if p := l.x.Forwarded; p != nil {
-		p.Withheld = l.x.Request == nil || l.x.Request.Withheld || l.x.Request.Body == nil
+		p.Withheld = w.withheld(p, l.x.Request)
+	}
+	if p := l.x.Original; p != nil {
+		p.Withheld = w.withheld(p, l.x.Response)
 	}
 	if fault != nil {
 		l.x.State, l.x.Error = flow.StateFailed, w.gate.fault(fault)

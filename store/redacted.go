@@ -70,7 +70,7 @@ func (g *readGate) exchange(x *flow.Exchange) {
 	}
 	g.do(func(g *gate) {
 		x.Request, x.Forwarded = g.part(x, x.Request, false), g.part(x, x.Forwarded, false)
-		x.Response = g.part(x, x.Response, true)
+		x.Response, x.Original = g.part(x, x.Response, true), g.part(x, x.Original, true)
 		x.Conn.Process = g.process(x.Conn.Process)
 		x.Conn.Error, x.Error = g.fault(x.Conn.Error), g.fault(x.Error)
 		notes := make([]flow.Note, len(x.Marks))

@@ -37,8 +37,11 @@ func (q *request) body() error {
 	case "response":
 		part, side = x.Response, flow.Server
 	case "forwarded":
-		// What left for the server differs in its head only.
-		part = x.Forwarded
+		// What left for the server differs in its head only, unless a rule changed its body,
+		// of which nothing but the marks is kept then.
+		if part = x.Forwarded; part != nil && part.Body != nil && x.Request != nil && x.Request.Body != nil && (part.Body.Size != x.Request.Body.Size || part.Body.SHA256 != x.Request.Body.SHA256) {
+			part = nil
+		}
 	}
 	if part == nil {
 		return &Problem{http.StatusNotFound, fmt.Sprintf("flow %d: it has no %s", id, which), ""}

@@ -13,6 +13,7 @@ import (
 	"trace/egress"
 	"trace/mitm"
 	"trace/otel"
+	"trace/proxy"
 	"trace/trust"
 )
 
@@ -30,6 +31,7 @@ type captureFlags struct {
 	log         string
 	otlp        otlpFlags
 	budget      []string
+	rulesFile   string
 }
 
 func (c *captureFlags) register(f *pflag.FlagSet) {
@@ -43,6 +45,7 @@ func (c *captureFlags) register(f *pflag.FlagSet) {
 	c.otlp.register(f)
 	f.StringVar(&c.prices, "prices", "", "work costs out with the prices of this `FILE`")
 	f.StringArrayVar(&c.budget, "budget", nil, "warn at the end if calls to language models used so much (`tokens=N` or cost=N); repeatable")
+	f.StringVar(&c.rulesFile, "rules", "", "alter traffic as the rules in `FILE` say (docs/rules.md)")
 	f.StringVar(&c.log, "log", "", "write trace's own diagnostics to `FILE`")
 }
 
@@ -60,7 +63,8 @@ type rules struct {
 
 	otlp        *otel.Endpoint // nil: nothing is sent
 	otlpContent bool
-	budget      *budget // nil: none
+	budget      *budget      // nil: none
+	alter       *proxy.Alter // nil: traffic is not altered
 }
 
 // rules reads the values and reports the first that makes no sense.
@@ -100,6 +104,13 @@ func (c *captureFlags) rules() (rules, error) {
 	}
 	if r.budget, err = newBudget(c.budget, r.prices); err != nil {
 		return r, err
+	}
+	if c.rulesFile != "" {
+		set, err := readRules(c.rulesFile)
+		if err != nil {
+			return r, err
+		}
+		r.alter = &proxy.Alter{Rules: set}
 	}
 	r.out, err = egress.FromEnv(os.Environ())
 	return r, err

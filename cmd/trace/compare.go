@@ -78,6 +78,7 @@ func compare(x *flow.Exchange) *bothways {
 		if x.Forwarded != nil && c.Request != nil {
 			c.forwarded(x)
 		}
+		c.altered(x)
 	} else if x.DNS == nil {
 		c.Bytes = &jsonTraffic{x.Conn.Sent, x.Conn.Received}
 	}
@@ -111,6 +112,24 @@ func (c *bothways) forwarded(x *flow.Exchange) {
 	for _, d := range c.Differences {
 		if d.Field != "path" && d.Field != "host" && d.Field != ":authority" {
 			c.Reason = "the request left with more changes than its address"
+		}
+	}
+}
+
+// altered says what rules have to do with x, and puts the answer of the server beside what
+// the child got.
+func (c *bothways) altered(x *flow.Exchange) {
+	if x.Original != nil && c.Response != nil {
+		c.Response.Forwarded = oneSide(x.Original, false)
+	}
+	for _, n := range x.Marks {
+		switch {
+		case n.Error == nil:
+		case n.Error.Code == flow.CodeAltered:
+			c.Identical, c.Reason = new(false), n.Error.Message
+			return
+		case n.Error.Code == flow.CodeReencoded:
+			c.Identical, c.Reason = new(false), n.Error.Message
 		}
 	}
 }

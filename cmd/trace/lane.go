@@ -34,7 +34,12 @@ func newLane(r *rules, rec *recording, source flow.Source, log func(format strin
 }
 
 // tap decodes what passes on a connection into the record.
-func (l *lane) tap(c *flow.Conn) mitm.Tap { return l.record.tapInto(c, l.emit) }
+func (l *lane) tap(c *flow.Conn) mitm.Tap { return l.tapInto(c, l.emit) }
+
+// tapInto decodes what passes on a connection into emit.
+func (l *lane) tapInto(c *flow.Conn, emit func(flow.Event)) mitm.Tap {
+	return l.record.tapInto(c, l.alter.Watch(c, emit))
+}
 
 // transparent makes what carries connections to where they wanted to go.
 func (l *lane) transparent() *mitm.Proxy {
@@ -42,7 +47,7 @@ func (l *lane) transparent() *mitm.Proxy {
 		Authority: l.authority, Dial: l.out.DialContext, Record: l.emit, Tap: l.tap, NextID: l.nextID,
 		ConnectTo: l.connectTo, RootsFunc: l.roots, Only: l.only, Bypass: l.bypass, DecryptUntrusted: l.untrusted,
 		KeyLogChild: allOf(l.keys...), KeyLogUpstream: allOf(l.keys...), Source: l.source,
-		Process: l.who,
+		Process: l.who, Alter: l.alter.Into(l.emit),
 	}
 }
 
@@ -51,11 +56,11 @@ func (l *lane) reverse(routes proxy.Routes) *proxy.Reverse {
 	return &proxy.Reverse{
 		Routes: routes, Dial: l.out.DialContext, ConnectTo: l.connectTo, Roots: l.roots, KeyLog: allOf(l.keys...),
 		Record: l.emit, NewTap: l.record.tapInto, NextID: l.nextID,
-		Process: l.who,
+		Process: l.who, Alter: l.alter,
 	}
 }
 
 // explicit makes what a client of an explicit proxy is carried by.
 func (l *lane) explicit() proxy.Lane {
-	return proxy.Lane{Proxy: l.transparent(), Record: l.emit, NewTap: l.record.tapInto}
+	return proxy.Lane{Proxy: l.transparent(), Record: l.emit, NewTap: l.record.tapInto, Alter: l.alter}
 }

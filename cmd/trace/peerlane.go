@@ -71,7 +71,7 @@ func (r *peerRoad) newLane(p peers.Peer) (*peerLane, error) {
 	l.proxy = &mitm.Proxy{
 		Authority: r.authority, Dial: out.DialContext, Name: l.names.Name, Record: l.emit, Tap: l.tap, NextID: r.nextID,
 		ConnectTo: r.rules.connectTo, RootsFunc: r.roots, Only: r.rules.only, Bypass: r.rules.bypass,
-		DecryptUntrusted: r.rules.untrusted, Source: flow.SourceWireGuard,
+		DecryptUntrusted: r.rules.untrusted, Source: flow.SourceWireGuard, Alter: r.rules.alter.Into(l.emit),
 	}
 	l.relay = l.newRelay()
 	return l, nil

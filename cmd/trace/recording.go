@@ -97,9 +97,6 @@ func (r *recording) end(code int) (flow.Session, error) {
 	return s, err
 }
 
-// tap decodes what passes on a connection into the record.
-func (r *recording) tap(c *flow.Conn) mitm.Tap { return r.tapInto(c, r.emit) }
-
 // tapInto decodes what passes on a connection into emit.
 func (r *recording) tapInto(c *flow.Conn, emit func(flow.Event)) mitm.Tap {
 	return &wire.Decoder{Conn: c, Emit: emit, Limit: r.limit.of, Secrets: r.secrets}

@@ -84,7 +84,7 @@ func (c *clients) lane(source flow.Source, label string) proxy.Lane {
 		c.server.say("session of %s %q: %v: its traffic is not recorded", source, label, err)
 		return c.unrecorded(source)
 	}
-	return proxy.Lane{Record: cl.emit, Leave: func() { c.leave(cl) }, Proxy: cl.proxy, NewTap: cl.record.tapInto}
+	return proxy.Lane{Record: cl.emit, Leave: func() { c.leave(cl) }, Proxy: cl.proxy, NewTap: cl.record.tapInto, Alter: c.server.rules.alter}
 }
 
 // unrecorded is a lane that leads to no record.

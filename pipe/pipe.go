@@ -1,4 +1,10 @@
-package replay
+// Package pipe joins two ends of a connection in memory.
+//
+//	near, far := pipe.New()
+//
+// Unlike those of net.Pipe the ends buffer, so that two sides which write first do
+// not wait for each other, end a direction alone (CloseWrite), and can be reset.
+package pipe
 
 import (
 	"io"
@@ -63,19 +69,17 @@ func (h *half) attempt(f func() (done bool, deadline time.Time)) error {
 	}
 }
 
-// A pipeEnd is one end of a connection in memory. Unlike those of net.Pipe it
-// buffers, so that two sides which write first do not wait for each other, ends
-// a direction alone, and can be reset.
-type pipeEnd struct{ in, out *half }
+// An End is one end of a connection. It is safe for concurrent use, as every net.Conn.
+type End struct{ in, out *half }
 
-// newPipe returns the two ends of a connection.
-func newPipe() (*pipeEnd, *pipeEnd) {
+// New returns the two ends of a connection.
+func New() (*End, *End) {
 	a, b := newHalf(), newHalf()
-	return &pipeEnd{a, b}, &pipeEnd{b, a}
+	return &End{a, b}, &End{b, a}
 }
 
 // Read implements net.Conn.
-func (c *pipeEnd) Read(p []byte) (n int, err error) {
+func (c *End) Read(p []byte) (n int, err error) {
 	h := c.in
 	wait := h.attempt(func() (bool, time.Time) {
 		switch {
@@ -104,7 +108,7 @@ func (c *pipeEnd) Read(p []byte) (n int, err error) {
 }
 
 // Write implements net.Conn.
-func (c *pipeEnd) Write(p []byte) (n int, err error) {
+func (c *End) Write(p []byte) (n int, err error) {
 	h := c.out
 	for n < len(p) && err == nil {
 		wait := h.attempt(func() (bool, time.Time) {
@@ -134,7 +138,7 @@ func (c *pipeEnd) Write(p []byte) (n int, err error) {
 }
 
 // finish ends the outgoing direction by err, once.
-func (c *pipeEnd) finish(err error) {
+func (c *End) finish(err error) {
 	c.out.update(func() {
 		if c.out.end == nil {
 			c.out.end = err
@@ -143,13 +147,13 @@ func (c *pipeEnd) finish(err error) {
 }
 
 // CloseWrite ends the outgoing direction.
-func (c *pipeEnd) CloseWrite() error {
+func (c *End) CloseWrite() error {
 	c.finish(io.EOF)
 	return nil
 }
 
 // Close implements net.Conn.
-func (c *pipeEnd) Close() error {
+func (c *End) Close() error {
 	c.finish(io.EOF)
 	c.in.update(func() { c.in.gone, c.in.buf = true, nil })
 	return nil
@@ -157,36 +161,40 @@ func (c *pipeEnd) Close() error {
 
 // Reset closes the connection such that the other end reads ECONNRESET behind
 // what it was sent.
-func (c *pipeEnd) Reset() error {
+func (c *End) Reset() error {
 	c.finish(syscall.ECONNRESET)
 	return c.Close()
 }
 
 // SetDeadline implements net.Conn.
-func (c *pipeEnd) SetDeadline(t time.Time) error {
+func (c *End) SetDeadline(t time.Time) error {
 	c.SetReadDeadline(t)
 	return c.SetWriteDeadline(t)
 }
 
 // SetReadDeadline implements net.Conn.
-func (c *pipeEnd) SetReadDeadline(t time.Time) error {
+func (c *End) SetReadDeadline(t time.Time) error {
 	c.in.update(func() { c.in.read = t })
 	return nil
 }
 
 // SetWriteDeadline implements net.Conn.
-func (c *pipeEnd) SetWriteDeadline(t time.Time) error {
+func (c *End) SetWriteDeadline(t time.Time) error {
 	c.out.update(func() { c.out.write = t })
 	return nil
 }
 
 // LocalAddr implements net.Conn.
-func (c *pipeEnd) LocalAddr() net.Addr { return pipeAddr{} }
+func (c *End) LocalAddr() net.Addr { return Addr{} }
 
 // RemoteAddr implements net.Conn.
-func (c *pipeEnd) RemoteAddr() net.Addr { return pipeAddr{} }
+func (c *End) RemoteAddr() net.Addr { return Addr{} }
 
-type pipeAddr struct{}
+// Addr is the address of all ends.
+type Addr struct{}
 
-func (pipeAddr) Network() string { return "play" }
-func (pipeAddr) String() string  { return "play" }
+// Network implements net.Addr.
+func (Addr) Network() string { return "pipe" }
+
+// String implements net.Addr.
+func (Addr) String() string { return "pipe" }

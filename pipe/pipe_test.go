@@ -1,4 +1,4 @@
-package replay
+package pipe
 
 import (
 	"errors"
@@ -14,7 +14,7 @@ import (
 // TestPipe holds the pipe against what every net.Conn promises.
 func TestPipe(t *testing.T) {
 	nettest.TestConn(t, func() (a, b net.Conn, stop func(), err error) {
-		x, y := newPipe()
+		x, y := New()
 		return x, y, func() { x.Close(); y.Close() }, nil
 	})
 }
@@ -22,7 +22,7 @@ func TestPipe(t *testing.T) {
 // TestPipeEnds: a direction ends alone, and a reset is read behind what was
 // sent before.
 func TestPipeEnds(t *testing.T) {
-	a, b := newPipe()
+	a, b := New()
 	a.Write([]byte("last"))
 	a.CloseWrite()
 	if p, err := io.ReadAll(b); string(p) != "last" || err != nil {
@@ -41,7 +41,7 @@ func TestPipeEnds(t *testing.T) {
 	if _, err := a.Write([]byte("x")); err == nil {
 		t.Error("written to nobody")
 	}
-	a, b = newPipe()
+	a, b = New()
 	go func() {
 		io.WriteString(a, strings.Repeat("x", 3*maxPiped))
 		a.Close()
