@@ -149,7 +149,7 @@ func checkAltered(t *testing.T, j *job, log []entry, two bool, up []byte) {
 		case row.Request.Path == "/edit" && d.Altered:
 			i := slices.IndexFunc(log, func(e entry) bool { return e.path == "/edit" && e.headers.Get("X-Set") == "yes" })
 			if i < 0 || d.Forwarded == nil || d.Original == nil || d.Forwarded.Size != log[i].reqSize || d.Original.Size != log[i].respSize {
-				t.Fatalf("both forms: %+v\n%+v", d, log)
+				t.Fatalf("both forms: %d %+v %+v %+v\n%+v", i, d.Forwarded, d.Original, d.Marks, log)
 			}
 			if !slices.ContainsFunc(d.Marks, func(n note) bool {
 				return n.Code == "altered" && n.Message == `request body: model: "other", was "one"`

@@ -18,6 +18,7 @@ import (
 type alter1 struct {
 	*hop
 	buf     []byte // read from the child and not passed on
+	space   []byte // for buf
 	n       int64  // of requests
 	ordinal int64  // of the latest
 
@@ -58,7 +59,13 @@ func (x *alter1) finish(err error) {
 
 // fill reads more from the child.
 func (x *alter1) fill() error {
-	x.buf = slices.Grow(x.buf, 16<<10)
+	if len(x.buf) == 0 {
+		if x.space == nil {
+			x.space = make([]byte, readSize)
+		}
+		x.buf = x.space[:0] // what was there has been passed on
+	}
+	x.buf = slices.Grow(x.buf, 4<<10)
 	n, err := x.near.Read(x.buf[len(x.buf):cap(x.buf)])
 	x.buf = x.buf[:len(x.buf)+n]
 	if n > 0 {
@@ -165,19 +172,12 @@ func (x *alter1) exchange(head []byte, r *request) error {
 func (x *alter1) unaltered(head []byte, r *request, fields []flow.Field) error {
 	x.expect(r.method, nil)
 	all := x.hop.ordinal != nil
+	var sum *summed
 	if all {
 		x.left(x.ordinal, flow.Head{Method: r.method, Target: r.target, Fields: fields, Version: "1.1"})
+		sum = newSummed()
 	}
-	if _, err := x.server.Write(head); err != nil {
-		return err
-	}
-	if !all {
-		return x.body(&r.body, nil)
-	}
-	sum := newSummed()
-	err := x.body(&r.body, func(p []byte) { sum.Write(p) })
-	x.ended(x.ordinal, flow.Client, sum)
-	return err
+	return x.send(head, &r.body, sum)
 }
 
 // delay holds an exchange up.
@@ -194,24 +194,34 @@ func (x *alter1) setLocal(is bool) {
 	x.mu.Unlock()
 }
 
-// body passes the rest of a request's body on, and shows its data.
-func (x *alter1) body(b *body, got func([]byte)) error {
-	b.got = got
-	for !b.over() {
+// send sends the beginning of a request, and passes the rest of its body on. Where there is
+// a sum, the body as it leaves is recorded, before its end could be answered.
+func (x *alter1) send(p []byte, b *body, sum *summed) error {
+	b.got = nil
+	if sum != nil {
+		b.got = func(p []byte) { sum.Write(p) }
+	}
+	for {
+		if b.over() && sum != nil {
+			x.ended(x.ordinal, flow.Client, sum)
+		}
+		if _, err := x.server.Write(p); err != nil {
+			return err
+		}
+		if b.over() {
+			return nil
+		}
 		if len(x.buf) == 0 {
 			if err := x.fill(); err != nil {
 				return err
 			}
 		}
 		n, err := b.take(x.buf)
-		if _, werr := x.server.Write(x.buf[:n]); werr != nil {
-			return werr
-		}
-		if x.buf = x.buf[n:]; err != nil {
+		if err != nil {
 			return x.pass()
 		}
+		p, x.buf = x.buf[:n], x.buf[n:]
 	}
-	return nil
 }
 
 // forward sends a request on as it is altered.
@@ -245,16 +255,10 @@ func (x *alter1) forward(a *alteration, head []byte, r *request, fields []flow.F
 	if edited {
 		x.left(x.ordinal, flow.Head{Method: r.method, Target: r.target, Fields: sent, Version: "1.1"})
 	}
-	if _, err := x.server.Write(append(out, raw...)); err != nil {
-		return err
+	if !edited {
+		sum = nil
 	}
-	if err := x.body(&r.body, func(p []byte) { sum.Write(p) }); err != nil {
-		return err
-	}
-	if edited {
-		x.ended(x.ordinal, flow.Client, sum)
-	}
-	return nil
+	return x.send(append(out, raw...), &r.body, sum)
 }
 
 // collect reads a request's body, as far as a rule may see it: its data, and the bytes that
