@@ -228,7 +228,7 @@ func TestPlayStream(t *testing.T) {
 					t.Fatalf("%s %s: %q", alpn, coding, got.String())
 				}
 				switch gap := came[2].Sub(came[0]); {
-				case !fast && gap < 100*time.Millisecond:
+				case !fast && gap < 60*time.Millisecond: // of 100, less what the first was late
 					t.Errorf("%s %q: three events within %v", alpn, coding, gap)
 				case fast && gap >= 100*time.Millisecond: // as recorded
 					t.Errorf("%s %q: fast, and yet %v", alpn, coding, gap)
