@@ -39,6 +39,8 @@ var contenders = []*contender{
 	{name: "wireguard", note: "trace run --inspect (the default link)", raw: true, tls: true, ours: true, start: startTrace},
 	{name: "trace --otlp", note: "trace run --inspect --link direct --otlp URL, an endpoint that takes all", tls: true, ours: true, than: "direct",
 		only: []string{"h1 x1", "h1 x16", "h2 x16", "handshakes x1", "events"}, start: startOTLP},
+	{name: "trace --rules", note: "trace run --inspect --link direct --rules FILE, of which no rule matches", tls: true, ours: true, than: "direct",
+		only: []string{"h1 x1", "h1 x16", "h2 x16", "handshakes x1", "events"}, start: startRules},
 	{name: "slirp4netns", note: "slirp4netns --mtu=65520", need: "slirp4netns", raw: true, start: startSlirp},
 	{name: "pasta", note: "pasta --config-net --mtu 65520", need: "pasta", raw: true, start: startPasta},
 	{name: "mitmproxy", note: "mitmdump as a regular proxy, writing its flows to a file", need: "mitmdump", tls: true, start: startMitmproxy},
@@ -208,6 +210,15 @@ func startOTLP(b *bench, c *contender) (*running, error) {
 	}
 	r.closes = append(r.closes, end)
 	return r, nil
+}
+
+// startRules starts trace with rules for a host that nobody calls.
+func startRules(b *bench, c *contender) (*running, error) {
+	file := filepath.Join(b.dir, "rules.json")
+	if err := os.WriteFile(file, []byte(`{"rules": [{"match": {"host": "nobody.test"}, "answer": {"status": 429}}]}`), 0o600); err != nil {
+		return nil, err
+	}
+	return b.startTraceWith(c, "direct", "--rules", file)
 }
 
 // serveEndpoint is that process.

@@ -165,6 +165,31 @@ func checkAltered(t *testing.T, j *job, log []entry, two bool, up []byte) {
 	}
 }
 
+// TestRulesServe: a serve alters what its clients send to base URLs over HTTP/1.1, and says
+// where it does not.
+func TestRulesServe(t *testing.T) {
+	need(t, "curl")
+	ca := newAuthority(t, "rules")
+	o := serve(t, &tls.Config{Certificates: []tls.Certificate{ca.leaf(t, []string{alteredHost}, nil)}}, altering)
+	j := newJob(t, both()[0])
+	j.file("answer.json", `{"from": "file"}`)
+	s := j.serving("--listen", "127.0.0.1:0", "--map", "own=https://"+alteredHost, "--upstream-ca", j.file("ca.pem", ca.pem()), "--connect-to", alteredHost+"::"+o.addr,
+		"--rules", j.file("rules.json", theRules))
+	base := s.url("reverse proxy")
+	one := j.run("curl", "-sS", base+"/@one/own/file")
+	two := j.run("curl", "-sS", "--http2-prior-knowledge", base+"/@two/own/file")
+	if one.stdout != `{"from": "file"}` || !strings.Contains(two.stdout, `"path":"/file"`) {
+		t.Errorf("%q, %q", one.stdout, two.stdout)
+	}
+	s.stop()
+	for session, code := range map[string]string{"one": "altered", "two": "rule_not_applied"} {
+		rows := j.flows("--session", session)
+		if len(rows) != 1 || len(rows[0].Marks) != 1 || rows[0].Marks[0].Code != code {
+			t.Errorf("%s: %+v", session, rows)
+		}
+	}
+}
+
 // TestRulesMistakes: nothing is started, and every mistake is said with its line.
 func TestRulesMistakes(t *testing.T) {
 	j := newJob(t, both()[0])

@@ -131,6 +131,9 @@ func (c *crossing) carry(st *stream, before, routed chan struct{}) {
 		c.answer(q, no.status, no.err, no.text())
 		return
 	}
+	if a := c.p.Alter; a != nil && q.ordinal != 0 && c.s.rulesMay(a, q.to) {
+		c.s.notApplied(q.ordinal)
+	}
 	if before != nil {
 		<-before
 	}
@@ -143,6 +146,21 @@ func (c *crossing) carry(st *stream, before, routed chan struct{}) {
 		e := upstreamError(q.to, err)
 		c.answer(q, statusFor(err), e, e.Message)
 	}
+}
+
+// rulesMay tells whether a rule may match requests to a server.
+func (s *session) rulesMay(a *Alter, to destination) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return a.Rules.May(hostOf(to.host), to.port, s.facts.Process)
+}
+
+// notApplied says that rules were not asked about an exchange.
+func (s *session) notApplied(ordinal int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.emitted(flow.Event{Kind: flow.Mark, At: time.Now(), Conn: s.facts.ID, Flow: ordinal, Error: &flow.Error{Where: flow.AtCapture, Code: flow.CodeRuleNotApplied,
+		Message: "there are rules for this host, and they are not applied to HTTP/2 without TLS through a base URL", Hint: "have the client speak HTTP/1.1 to the base URL"}})
 }
 
 // mostTries is how often a stream is tried on another connection because one has
