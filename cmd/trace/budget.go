@@ -160,11 +160,12 @@ func (s *spending) add(c *callSummary) {
 	if c.API == llm.CountTokens { // which costs nothing
 		return
 	}
+	if c.Usage == nil && c.Error != nil { // nor does this
+		return
+	}
 	s.calls++
 	if c.Usage == nil {
-		if c.Error == nil {
-			s.untold++
-		}
+		s.untold++
 		return
 	}
 	s.usage.add(c.Usage)

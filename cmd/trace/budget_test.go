@@ -91,7 +91,7 @@ func spends(t *testing.T, values ...string) *spending {
 // TestBudget: a budget that is used up is told with what was used, one that is not is
 // not mentioned.
 func TestBudget(t *testing.T) {
-	const tokens, cost = "400 tokens (380 in, 100 of them cached, 20 out) in 5 calls", "0.0006 EUR in 5 calls by the prices of a page, 2026-01-02"
+	const tokens, cost = "400 tokens (380 in, 100 of them cached, 20 out) in 4 calls", "0.0006 EUR in 4 calls by the prices of a page, 2026-01-02"
 	for _, c := range []struct {
 		values []string
 		want   []string
@@ -137,7 +137,7 @@ func TestBudgetUnknown(t *testing.T) {
 	s.missed(7)
 	s.missed(1)
 	s.broken()
-	want := []string{"budget: 0.0010 EUR in 5 calls by the prices of a page, 2026-01-02, and more: " +
+	want := []string{"budget: 0.0010 EUR in 4 calls by the prices of a page, 2026-01-02, and more: " +
 		`1 call could not be priced (other\x1b[2J), 1 call told no tokens, 1 call could not be read, the last calls were not counted`}
 	if got := s.report(); !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)

@@ -31,7 +31,8 @@ type summariser struct {
 	threads llm.Threads // of the goroutine alone
 
 	once sync.Once
-	stop chan struct{} // closed: do what is left, until the time that end has given
+	ask  chan chan struct{} // to be closed when what has ended by now is read
+	stop chan struct{}      // closed: do what is left, until the time that end has given
 	end  time.Time
 	done chan struct{}
 }
@@ -44,11 +45,31 @@ type summarised interface {
 }
 
 func newSummariser(s summarised, log func(string, ...any)) *summariser {
-	return &summariser{store: s, log: log, stop: make(chan struct{}), done: make(chan struct{})}
+	return &summariser{store: s, log: log, ask: make(chan chan struct{}), stop: make(chan struct{}), done: make(chan struct{})}
 }
 
 // saw tells that a call is on the road. It returns at once.
 func (s *summariser) saw() { s.once.Do(func() { go s.run() }) }
+
+// settle returns when the calls that have ended by now are read, or after limit.
+func (s *summariser) settle(limit time.Duration) {
+	s.saw()
+	late := time.NewTimer(limit)
+	defer late.Stop()
+	read := make(chan struct{})
+	select {
+	case s.ask <- read:
+	case <-s.done:
+		return
+	case <-late.C:
+		return
+	}
+	select {
+	case <-read:
+	case <-s.done:
+	case <-late.C:
+	}
+}
 
 // close gives the summaries of what has ended a little time, and ends the
 // summariser.
@@ -75,8 +96,11 @@ func (s *summariser) run() {
 	defer tick.Stop()
 	last := int64(0)
 	for over := false; !over; {
+		var asked chan struct{}
 		select {
 		case <-tick.C:
+		case asked = <-s.ask:
+			s.store.Flush()
 		case <-s.stop:
 			over = true
 			s.store.Flush()
@@ -85,6 +109,9 @@ func (s *summariser) run() {
 			s.spent.broken()
 			s.log("summaries of calls: %v", err)
 			return
+		}
+		if asked != nil {
+			close(asked)
 		}
 	}
 }
