@@ -85,3 +85,72 @@ func TestBudget(t *testing.T) {
 		}
 	}
 }
+
+// TestBudgetStop: what a session has no budget left for is answered by trace, as the
+// provider would, on a connection that goes on; what is no call is carried as ever.
+func TestBudgetStop(t *testing.T) {
+	need(t, "curl")
+	ca := newAuthority(t, "stop")
+	o := serve(t, &tls.Config{NextProtos: []string{"h2", "http/1.1"}, Certificates: []tls.Certificate{ca.leaf(t, []string{"api.anthropic.com"}, nil)}}, messagesAPI)
+	ws := both()
+	j := newJob(t, ws[len(ws)-1])
+	road := []string{"--upstream-ca", j.file("ca.pem", ca.pem()), "--connect-to", "api.anthropic.com:443:" + o.addr}
+	j.file("curlrc", `silent
+write-out = " %{http_code} %{num_connects} %{http_version}\n"
+`)
+	const body = ` -H 'content-type: application/json' -d '{"model":"claude-x","max_tokens":9,"stream":true,"messages":[{"role":"user","content":"Hi."}]}'`
+	script := func(base, flags string) string {
+		one := " -K curlrc -o %s " + flags + " " + base
+		return "curl" + fmt.Sprintf(one, "first") + "/v1/messages" + body + " --next" + fmt.Sprintf(one, "second") + "/v1/messages" + body +
+			" --next" + fmt.Sprintf(one, "third") + "/v1/messages/count_tokens" + body + " --next" + fmt.Sprintf(one, "fourth") + "/v1/models; cat second"
+	}
+	for _, c := range []struct {
+		base, curl, version string
+		flags               []string
+	}{
+		{"$ANTHROPIC_BASE_URL", "", "1.1", nil},
+		{"https://api.anthropic.com", "--http1.1", "1.1", []string{"--proxy"}},
+		{"https://api.anthropic.com", "--http2", "2", []string{"--proxy"}},
+		{"https://api.anthropic.com", "--http1.1", "1.1", []string{"--inspect"}},
+		{"https://api.anthropic.com", "--http2", "2", []string{"--inspect"}},
+		{"https://api.anthropic.com", "--http2", "2", []string{"--inspect", "--no-save"}},
+	} {
+		before := len(o.entries())
+		args := append(append([]string{traceBin, "run", "--budget", "tokens=100", "--budget-stop"}, road...), c.flags...)
+		r := j.must(j.run(append(args, "--", "sh", "-c", script(c.base, c.curl))...), 0)
+		codes, said, _ := strings.Cut(r.stdout, "{")
+		if want := strings.ReplaceAll(" 200 1 V\n 429 0 V\n 200 0 V\n 200 0 V\n", "V", c.version); codes != want {
+			t.Errorf("%q %s: %q, want %q; %s", c.flags, c.curl, codes, want, r.stderr)
+		}
+		const answer = `"error":{"message":"trace: budget tokens=100 is used up: 111 tokens (100 in, 0 of them cached, 11 out) in 1 call: this call was not sent (--budget-stop)","type":"rate_limit_error"},"type":"error"}`
+		if said != answer {
+			t.Errorf("%q: %s", c.flags, said)
+		}
+		if n := len(o.entries()) - before; n != 3 {
+			t.Errorf("%q: %d requests came to the server, want 3", c.flags, n)
+		}
+		if !strings.HasSuffix(r.stderr, "111 tokens (100 in, 0 of them cached, 11 out) in 1 call\ntrace: budget: 1 further call answered with 429 instead (--budget-stop)\n") {
+			t.Errorf("%q: %s", c.flags, r.stderr)
+		}
+		if len(c.flags) < 2 {
+			if list := j.must(j.trace("flows", "list", "--json"), 0).stdout; strings.Count(list, `"altered":true`) != 1 || strings.Count(list, `"response":{"status":429`) != 1 {
+				t.Errorf("%q: %.3000s", c.flags, list)
+			}
+		}
+	}
+
+	s := j.serving(append([]string{"--listen", "127.0.0.1:0", "--budget", "tokens=100", "--budget-stop"}, road...)...)
+	for _, name := range []string{"one", "two"} { // each has a budget of its own
+		r := j.must(j.run("sh", "-c", script(s.url("reverse proxy")+"/@"+name+"/anthropic", "")), 0)
+		if !strings.HasPrefix(r.stdout, " 200 1 1.1\n 429 0 1.1\n 200 0 1.1\n 200 0 1.1\n{") {
+			t.Errorf("serve: %s", r.stdout)
+		}
+	}
+	s.stop()
+	if said := s.said(); strings.Count(said, "1 further call answered with 429") != 2 {
+		t.Errorf("serve: %s", said)
+	}
+	if r := j.trace("run", "--budget-stop", "--", "true"); r.code != 2 || !strings.Contains(r.stderr, "without --budget") {
+		t.Errorf("exit %d: %s", r.code, r.stderr)
+	}
+}

@@ -27,6 +27,14 @@ type Alter struct {
 	hops sync.Map // of HTTP/2, by the ID of their connection
 }
 
+// With returns an Alter that does what a has to do, and a rule behind that.
+func (a *Alter) With(r *rules.Rule) *Alter {
+	if a == nil {
+		a = &Alter{}
+	}
+	return &Alter{Rules: a.Rules.With(r)}
+}
+
 // Into returns what mitm.Proxy.Alter is to be, where what is changed is recorded by record,
 // which is called from several goroutines.
 func (a *Alter) Into(record func(flow.Event)) func(c *flow.Conn, server net.Conn) net.Conn {

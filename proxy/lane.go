@@ -17,7 +17,8 @@ type Lane struct {
 	// Proxy carries the tunnels of an Explicit. How it reaches servers, NextID, which
 	// must be set, Process, Only and Bypass serve plain requests too.
 	Proxy *mitm.Proxy
-	// Alter does what rules say to plain requests to an Explicit. nil: there are none.
+	// Alter does what rules say to requests to a Reverse, and to plain ones to an Explicit. nil: there
+	// are none.
 	Alter *Alter
 	// NewTap returns what decodes plain requests to an Explicit into emit.
 	NewTap func(c *flow.Conn, emit func(flow.Event)) mitm.Tap

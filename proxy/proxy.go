@@ -101,7 +101,7 @@ type Reverse struct {
 	// if not known.
 	Process func(src, dst netip.AddrPort) *flow.Process
 
-	// Alter does what rules say to requests of HTTP/1.1. nil: there are none.
+	// Alter does what rules say to requests of HTTP/1.1, without Enter. nil: there are none.
 	Alter *Alter
 
 	rootsOnce sync.Once
@@ -155,7 +155,7 @@ func (p *Reverse) carry(ctx context.Context, conn net.Conn) {
 	defer p.active.Add(-1)
 	s := &session{way: p, child: conn}
 	if p.Enter == nil {
-		s.lane.Record = p.Record
+		s.lane.Record, s.lane.Alter = p.Record, p.Alter
 	}
 	s.ctx, s.cancel = context.WithCancel(ctx)
 	defer s.cancel()
@@ -177,7 +177,6 @@ func (p *Reverse) carry(ctx context.Context, conn net.Conn) {
 }
 
 func (p *Reverse) takes([]byte) bool                                   { return true }
-func (p *Reverse) altering() *Alter                                    { return p.Alter }
 func (p *Reverse) outlives() bool                                      { return false }
 func (p *Reverse) newTap(c *flow.Conn, emit func(flow.Event)) mitm.Tap { return p.NewTap(c, emit) }
 

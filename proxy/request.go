@@ -247,7 +247,6 @@ func hostOf(name string) string { return strings.ToLower(strings.TrimSuffix(name
 
 func (w *plainWay) outlives() bool         { return true }
 func (w *plainWay) begun(*session, string) {}
-func (w *plainWay) altering() *Alter       { return w.lane.Alter }
 
 func (w *plainWay) dial(ctx context.Context, to destination) (net.Conn, error) {
 	return w.lane.Proxy.DialTo(ctx, "tcp", to.host, uint16(to.port))

@@ -35,8 +35,6 @@ type way interface {
 	// begun is told of the target of each request that a tap sees, before that is
 	// recorded. The lock of the session is held.
 	begun(s *session, target string)
-	// altering returns what rules change, nil for nothing.
-	altering() *Alter
 }
 
 // A refusal is why a request is not carried, and how the child is told.

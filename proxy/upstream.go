@@ -62,13 +62,12 @@ func (s *session) connect(to destination) (*upstream, error) {
 
 // alter puts what rules change between the session and the server.
 func (u *upstream) alter() {
-	a := u.s.way.altering()
+	u.s.mu.Lock()
+	f, a := u.s.facts, u.s.lane.Alter
+	u.s.mu.Unlock()
 	if a == nil {
 		return
 	}
-	u.s.mu.Lock()
-	f := u.s.facts
-	u.s.mu.Unlock()
 	h := &hop{a: a, conn: &f, host: hostOf(u.to.host), port: u.to.port, server: u.conn, ordinal: u.ordinalOf, record: func(e flow.Event) {
 		u.s.mu.Lock()
 		u.s.emitted(e)

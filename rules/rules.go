@@ -91,6 +91,16 @@ func (s *Set) Add(r *Rule) {
 	s.rules = append(s.rules, r)
 }
 
+// With returns a set of the rules of s, which goes on counting them, and one behind them.
+func (s *Set) With(r *Rule) *Set {
+	w := &Set{}
+	if s != nil {
+		w.rules = append(w.rules, s.rules...)
+	}
+	w.Add(r)
+	return w
+}
+
 // Len returns how many rules there are.
 func (s *Set) Len() int {
 	if s == nil {

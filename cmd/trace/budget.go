@@ -100,7 +100,8 @@ func parseAmount(s string) (float64, error) {
 // use; that of no budget is nil.
 type spending struct {
 	*budget
-	over atomic.Pointer[string] // set when the budget is used up
+	over    atomic.Pointer[string] // set when the budget is used up
+	refused atomic.Int64           // calls that were not sent because of it
 
 	mu       sync.Mutex     // guards what follows
 	counted  map[int64]bool // flows
@@ -242,10 +243,13 @@ func (s *spending) report() (lines []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	lines = s.usedUp()
+	if n := s.refused.Load(); n > 0 {
+		lines = append(lines, fmt.Sprintf("budget: %s answered with 429 instead (--budget-stop)", count(n, "further call")))
+	}
 	unknown := s.unknown()
 	switch {
 	case unknown == "":
-	case len(lines) > 0:
+	case s.over.Load() != nil:
 		lines = append(lines, "budget: it is more than that: "+unknown)
 	case s.cost > 0 && s.tokens > 0:
 		lines = append(lines, fmt.Sprintf("budget: %s, %s, and more: %s", s.tokenText(), s.costText(), unknown))

@@ -31,6 +31,7 @@ type captureFlags struct {
 	log         string
 	otlp        otlpFlags
 	budget      []string
+	budgetStop  bool
 	rulesFile   string
 }
 
@@ -45,6 +46,7 @@ func (c *captureFlags) register(f *pflag.FlagSet) {
 	c.otlp.register(f)
 	f.StringVar(&c.prices, "prices", "", "work costs out with the prices of this `FILE`")
 	f.StringArrayVar(&c.budget, "budget", nil, "warn at the end if calls to language models used so much (`tokens=N` or cost=N); repeatable")
+	f.BoolVar(&c.budgetStop, "budget-stop", false, "answer further calls with 429 when a budget is used up")
 	f.StringVar(&c.rulesFile, "rules", "", "alter traffic as the rules in `FILE` say (docs/rules.md)")
 	f.StringVar(&c.log, "log", "", "write trace's own diagnostics to `FILE`")
 }
@@ -63,7 +65,8 @@ type rules struct {
 
 	otlp        *otel.Endpoint // nil: nothing is sent
 	otlpContent bool
-	budget      *budget      // nil: none
+	budget      *budget // nil: none
+	budgetStop  bool
 	alter       *proxy.Alter // nil: traffic is not altered
 }
 
@@ -104,6 +107,9 @@ func (c *captureFlags) rules() (rules, error) {
 	}
 	if r.budget, err = newBudget(c.budget, r.prices); err != nil {
 		return r, err
+	}
+	if r.budgetStop = c.budgetStop; r.budgetStop && r.budget == nil {
+		return r, errors.New("--budget-stop is of no use without --budget")
 	}
 	if c.rulesFile != "" {
 		set, err := readRules(c.rulesFile)

@@ -24,13 +24,14 @@ type lane struct {
 	who       func(src, dst netip.AddrPort) *flow.Process // whose connections these are; nil: nobody knows
 	emit      func(flow.Event)
 	nextID    func() int64 // numbers connections
+	alter     *proxy.Alter // nil: traffic is not altered
 }
 
 // newLane makes the lane into a recording.
 func newLane(r *rules, rec *recording, source flow.Source, log func(format string, args ...any)) *lane {
 	ids := new(atomic.Int64)
 	return &lane{rules: r, record: rec, source: source, roots: sync.OnceValue(func() *x509.CertPool { return r.hostRoots(log) }),
-		emit: rec.emit, nextID: func() int64 { return ids.Add(1) }}
+		emit: rec.emit, alter: r.alter, nextID: func() int64 { return ids.Add(1) }}
 }
 
 // tap decodes what passes on a connection into the record.

@@ -71,7 +71,7 @@ func (r *peerRoad) newLane(p peers.Peer) (*peerLane, error) {
 	l.proxy = &mitm.Proxy{
 		Authority: r.authority, Dial: out.DialContext, Name: l.names.Name, Record: l.emit, Tap: l.tap, NextID: r.nextID,
 		ConnectTo: r.rules.connectTo, RootsFunc: r.roots, Only: r.rules.only, Bypass: r.rules.bypass,
-		DecryptUntrusted: r.rules.untrusted, Source: flow.SourceWireGuard, Alter: r.rules.alter.Into(l.emit),
+		DecryptUntrusted: r.rules.untrusted, Source: flow.SourceWireGuard, Alter: l.altered,
 	}
 	l.relay = l.newRelay()
 	return l, nil
@@ -130,6 +130,16 @@ func (l *peerLane) emit(ev flow.Event) {
 		l.mu.Unlock()
 		e.leave()
 	}
+}
+
+// altered does what is said about the traffic of a session, nil where that is nothing.
+func (l *peerLane) altered(c *flow.Conn, server net.Conn) net.Conn {
+	if e := l.session(c.ID, false); e != nil {
+		if into := e.sink.alter.Into(l.emit); into != nil {
+			return into(c, server)
+		}
+	}
+	return nil
 }
 
 // tap decodes what passes on a connection into its session.

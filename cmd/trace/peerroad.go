@@ -15,6 +15,7 @@ import (
 	"trace/flow"
 	"trace/mitm"
 	"trace/peers"
+	"trace/proxy"
 	"trace/tcpstack"
 	"trace/wg"
 )
@@ -32,8 +33,9 @@ const peerSilence = 5 * time.Minute
 
 // A peerSink is the session that a connection of a peer is recorded in.
 type peerSink struct {
-	emit func(flow.Event)
-	tap  func(*flow.Conn) mitm.Tap
+	emit  func(flow.Event)
+	tap   func(*flow.Conn) mitm.Tap
+	alter *proxy.Alter // nil: its traffic is not altered
 }
 
 // A peerRoad carries the traffic of WireGuard peers: everything between their

@@ -79,7 +79,11 @@ func (o *runOptions) prepare(source flow.Source) (*run, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &run{o: o, rules: rules, source: source}, nil
+	r := &run{o: o, rules: rules, source: source}
+	if rules.budgetStop {
+		r.rules.alter = stopBy(rules.alter, func() *recording { return r.record })
+	}
+	return r, nil
 }
 
 // A run is one `trace run`: the record of a command, however it is captured.

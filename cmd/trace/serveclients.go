@@ -84,17 +84,17 @@ func (c *clients) lane(source flow.Source, label string) proxy.Lane {
 		c.server.say("session of %s %q: %v: its traffic is not recorded", source, label, err)
 		return c.unrecorded(source)
 	}
-	return proxy.Lane{Record: cl.emit, Leave: func() { c.leave(cl) }, Proxy: cl.proxy, NewTap: cl.record.tapInto, Alter: c.server.rules.alter}
+	return proxy.Lane{Record: cl.emit, Leave: func() { c.leave(cl) }, Proxy: cl.proxy, NewTap: cl.record.tapInto, Alter: cl.lane.alter}
 }
 
 // unrecorded is a lane that leads to no record.
 func (c *clients) unrecorded(source flow.Source) proxy.Lane {
 	s := c.server
 	nowhere := func(flow.Event) {}
-	l := &lane{rules: &s.rules, source: source, roots: c.roots, emit: nowhere, nextID: c.nextID}
+	l := &lane{rules: &s.rules, alter: s.rules.alter, source: source, roots: c.roots, emit: nowhere, nextID: c.nextID}
 	p := l.transparent()
 	p.Tap = nil
-	return proxy.Lane{Record: nowhere, Proxy: p, NewTap: c.tapInto}
+	return proxy.Lane{Record: nowhere, Proxy: p, NewTap: c.tapInto, Alter: l.alter}
 }
 
 // enter returns the client that a connection is of; leave follows.
@@ -158,6 +158,9 @@ func (c *clients) begin(cl *client) error {
 		return err
 	}
 	l := newLane(&s.rules, rec, cl.key.source, s.log)
+	if s.rules.budgetStop {
+		l.alter = stopBy(l.alter, func() *recording { return rec })
+	}
 	l.roots, l.nextID, l.who = c.roots, c.nextID, s.who.find
 	l.emit = func(e flow.Event) {
 		cl.count.saw(e)

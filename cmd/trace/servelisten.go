@@ -99,7 +99,7 @@ func (s *server) openReverse(accept, ctx context.Context, bases *baseURLs) error
 	}
 	p := &proxy.Reverse{
 		Routes: bases.routes, Dial: s.dialMapped, ConnectTo: s.rules.connectTo, Roots: s.clients.roots,
-		NewTap: s.clients.tapInto, NextID: s.clients.nextID, Alter: s.rules.alter, Process: s.who.find,
+		NewTap: s.clients.tapInto, NextID: s.clients.nextID, Process: s.who.find,
 		Enter: func(label, token string) (proxy.Lane, *flow.Error) {
 			if denied := s.denied(token); denied != nil {
 				return s.clients.lane(flow.SourceReverse, ""), denied

@@ -99,7 +99,7 @@ func (c *clients) enterPeer(name string) (peerSink, func(), error) {
 	if err != nil {
 		return peerSink{}, nil, err
 	}
-	return peerSink{cl.lane.emit, cl.lane.tap}, func() { c.leave(cl) }, nil
+	return peerSink{cl.lane.emit, cl.lane.tap, cl.lane.alter}, func() { c.leave(cl) }, nil
 }
 
 // listensAt reports whether this serve listens at an address of this host.
