@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -190,6 +191,9 @@ func (t *telling) finished() {
 	}
 }
 
+// errNoTime is why the rest of a session is not told.
+var errNoTime = errors.New("there was no time to tell all of a session")
+
 func (t *telling) run() {
 	defer closing(t.teller.r)
 	if err := t.follow(); err != nil {
@@ -211,6 +215,8 @@ func (t *telling) follow() error {
 			t.sink.Metrics(t.teller.Metrics(time.Now()))
 		case <-t.stop:
 			over = true
+		case <-t.sink.over:
+			return errNoTime
 		}
 		now := r.Commits()
 		if now == seen && now >= 0 && !over { // a session may be silent for long
@@ -242,7 +248,7 @@ func (t *telling) pass(last int64) (int64, error) {
 		for _, x := range xs {
 			select {
 			case <-t.sink.over:
-				return last, fmt.Errorf("the session was not told to its end within %v", otlpCloseWait)
+				return last, errNoTime
 			default:
 			}
 			t.sink.Spans(t.teller.Resource(), t.teller.exchange(x))
