@@ -61,6 +61,7 @@ c $base/file; echo
 c $base/raw --data-binary @up | cmp - up && echo same
 c $base/slow --data-binary @small | cmp - small && echo same
 c -X PUT $base/edit -d put
+python3 -c 'import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1]).read().decode())' $base/file
 `
 
 // rulesAnswers is what the script prints, but for how a stream was cut.
@@ -81,12 +82,13 @@ events CODE
 same
 same
 {"body":"put","gone":"","path":"/edit","set":""}
+{"from": "file"}
 `
 
 // TestRules: each action over HTTP/1.1 and HTTP/2, in each mode; what no rule is for is the
 // sender's to the byte, and a host that none names is not touched.
 func TestRules(t *testing.T) {
-	need(t, "curl", "cmp")
+	need(t, "curl", "cmp", "python3")
 	ca := newAuthority(t, "rules")
 	o := serve(t, &tls.Config{Certificates: []tls.Certificate{ca.leaf(t, []string{alteredHost, verbatimHost}, nil)}, NextProtos: []string{"h2", "http/1.1"}}, altering)
 	for _, how := range []struct{ name, flags, mode, code string }{
@@ -124,7 +126,7 @@ func checkAltered(t *testing.T, j *job, log []entry, two bool, up []byte) {
 	t.Helper()
 	sum := sha256.Sum256(up)
 	rows := j.flows()
-	if len(rows) != 10 {
+	if len(rows) != 11 {
 		t.Fatalf("%d rows: %+v", len(rows), rows)
 	}
 	for _, row := range rows {
@@ -142,6 +144,10 @@ func checkAltered(t *testing.T, j *job, log []entry, two bool, up []byte) {
 			t.Errorf("%s %s: altered %t, reencoded %t: %+v", row.Request.Method, row.Request.Path, d.Altered, d.Reencoded, d.Marks)
 		}
 		switch {
+		case row.Request.Host == verbatimHost && row.Source != "reverse":
+			if c := j.must(j.trace("flows", "compare", row.ID), 0); !strings.Contains(c.stdout, "relayed byte for byte") {
+				t.Errorf("%s", c.stdout)
+			}
 		case row.Request.Path == "/raw":
 			if hash := hex.EncodeToString(sum[:]); row.Request.SHA256 != hash || row.Response.SHA256 != hash {
 				t.Errorf("/raw: %+v", row)

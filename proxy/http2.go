@@ -300,7 +300,7 @@ type half struct {
 
 // cutGrace is how long a client has to read what it was sent before its stream is cut: a
 // reset that comes with the data would take it along.
-const cutGrace = 100 * time.Millisecond
+const cutGrace = 500 * time.Millisecond
 
 // errCut ends a stream for good.
 var errCut = errors.New("the stream is cut")
