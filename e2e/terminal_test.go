@@ -173,7 +173,12 @@ func (s *screen) edits(x string) {
 	s.keys("C-z")
 	s.exited(stopped)
 	s.start("fg")
-	s.shows("~")
+	if !poll(func() bool { // until it has the terminal again, a key may be lost, and so may be part of a line
+		s.keys("C-g")
+		return strings.Contains(s.tmux("capture-pane", "-p"), "--100%--")
+	}) {
+		s.t.Fatalf("%s: the editor does not come back\n%s", s.w, s.tmux("capture-pane", "-p"))
+	}
 	for _, size := range [][2]string{{"80", "24"}, {"100", "30"}} {
 		s.tmux("resize-window", "-x", size[0], "-y", size[1])
 		if want := "columns=" + size[0]; !poll(func() bool { // it may be asked before it has heard of the new size
