@@ -3,6 +3,7 @@ package otel
 import (
 	"cmp"
 	"encoding/json"
+	"slices"
 	"strconv"
 	"time"
 
@@ -36,6 +37,7 @@ func (t *Teller) call(x *flow.Exchange, c *llm.Call, ref llm.Ref, j joined) *tra
 	}
 	t.process(x.Conn.Process, a)
 	a.int("trace.flow.id", x.ID)
+	a.yes("trace.altered", slices.ContainsFunc(x.Marks, func(n flow.Note) bool { return n.Error != nil && n.Error.Code == flow.CodeAltered }))
 	if kind, why := callError(x, c); kind != "" {
 		if c.Error != nil && t.o.Content {
 			why = c.Error.Message

@@ -394,3 +394,15 @@ func TestForgets(t *testing.T) {
 		}
 	}
 }
+
+// TestAltered: a call that a rule changed says so.
+func TestAltered(t *testing.T) {
+	for _, code := range []string{flow.CodeAltered, flow.CodeMark} {
+		x, calls := callAt(1, object_{"model": "m", "messages": []any{}}, object_{"type": "error", "error": object_{"type": "rate_limit_error"}}, 429)
+		x.Marks = append(x.Marks, flow.Note{At: began, Error: &flow.Error{Code: code}})
+		text := fmt.Sprint(newTestTeller().Exchange(x, calls))
+		if strings.Contains(text, "trace.altered") != (code == flow.CodeAltered) {
+			t.Errorf("%s: %.3000s", code, text)
+		}
+	}
+}
