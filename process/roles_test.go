@@ -178,7 +178,10 @@ func connectBesideVfork(args []string) int {
 	if err != nil {
 		return code(err)
 	}
-	if _, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
+	for err = unix.EAGAIN; err == unix.EAGAIN; { // whoever was forked while the file was written has it until its execve
+		_, err = unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_WRLCK)
+	}
+	if err != nil {
 		return code(err)
 	}
 	ended := make(chan error, 1)
