@@ -131,7 +131,7 @@ func (c *crossing) carry(st *stream, before, routed chan struct{}) {
 		c.answer(q, no.status, no.err, no.text())
 		return
 	}
-	if a := c.p.Alter; a != nil && q.ordinal != 0 && c.s.rulesMay(a, q.to) {
+	if q.ordinal != 0 && c.s.rulesMay(q.to) {
 		c.s.notApplied(q.ordinal)
 	}
 	if before != nil {
@@ -149,10 +149,11 @@ func (c *crossing) carry(st *stream, before, routed chan struct{}) {
 }
 
 // rulesMay tells whether a rule may match requests to a server.
-func (s *session) rulesMay(a *Alter, to destination) bool {
+func (s *session) rulesMay(to destination) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return a.Rules.May(hostOf(to.host), to.port, s.facts.Process)
+	a := s.lane.Alter
+	return a != nil && a.Rules.May(hostOf(to.host), to.port, s.facts.Process)
 }
 
 // notApplied says that rules were not asked about an exchange.
