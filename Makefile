@@ -32,22 +32,23 @@ build:
 # detector, and the tests of the binary, which is built without it, run plainly.
 PLAIN := ./flow ./wire ./redact ./export ./store ./e2e
 
-# Lint runs beside the tests: it has the processors while they wait.
+# Lint runs beside the tests: it has the processors while they wait. What is
+# compiled plainly is compiled once, as for the binary: with -trimpath.
 test: build
 	@$(if $(RACE),,echo 'no C compiler found: tests run without the race detector')
-	@mkdir -p bin && $(GO) build -o bin/testreport ./cmd/testreport
+	@mkdir -p bin && $(GO) build -trimpath -o bin/testreport ./cmd/testreport
 	@nice -n 19 $(MAKE) --no-print-directory lint >bin/lint.log 2>&1 & lint=$$!; trap 'kill $$lint' INT TERM; \
 	set -x; { $(GO) test $(RACE) -short -json -timeout 15m $$($(GO) list ./... ahead/... | grep -Ev '/(flow|wire|redact|export|e2e)$$'); \
-	$(GO) test -json -timeout 20m $(PLAIN); \
-	cd release && $(GO) test -json -timeout 10m ./...; } 2>&1 | bin/testreport; tests=$$?; set +x; \
+	$(GO) test -trimpath -json -timeout 20m $(PLAIN); \
+	cd release && $(GO) test -trimpath -json -timeout 10m ./...; } 2>&1 | bin/testreport; tests=$$?; set +x; \
 	wait $$lint; linted=$$?; cat bin/lint.log; \
 	[ $$linted = 0 ] || echo 'lint failed'; [ $$tests = 0 ] && [ $$linted = 0 ]
 
 lint: $(SYSTEMS)
-	$(GO) vet ./... ahead/...
+	$(GO) vet -trimpath ./... ahead/...
 	$(GO) run $(STATICCHECK) ./... ahead/...
-	cd release && $(GO) vet ./... && $(GO) run $(STATICCHECK) ./...
-	cd web/build && $(GO) vet ./... && $(GO) run . -check
+	cd release && $(GO) vet -trimpath ./... && $(GO) run $(STATICCHECK) ./...
+	cd web/build && $(GO) vet -trimpath ./... && $(GO) run -trimpath . -check
 
 web:
 	cd web/build && $(GO) run .

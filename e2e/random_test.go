@@ -17,7 +17,7 @@ import (
 // the peers would take longer than what is tested.
 var peerBin = sync.OnceValues(func() (string, error) {
 	out := filepath.Join(workDir, "peer")
-	c := exec.Command("go", "test", "-c", "-o", out, ".")
+	c := exec.Command("go", "test", "-trimpath", "-c", "-o", out, ".")
 	c.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if msg, err := c.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build the peers: %w\n%s", err, msg)
