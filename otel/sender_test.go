@@ -213,19 +213,24 @@ func TestDown(t *testing.T) {
 	}
 }
 
-// TestHanging: an endpoint that never answers holds nobody up for longer than it
-// may, and who fills the queue does not wait for it.
-func TestHanging(t *testing.T) {
-	r := newReceiver(t)
-	release := make(chan struct{})
+// hang has r answer nobody until the func that it returns is called.
+func (r *receiver) hang() (release func()) {
+	released := make(chan struct{})
 	r.answer = func(_ int, _ http.ResponseWriter, req *http.Request) bool {
 		select {
-		case <-release:
+		case <-released:
 		case <-req.Context().Done():
 		}
 		return true
 	}
-	defer close(release)
+	return func() { close(released) }
+}
+
+// TestHanging: an endpoint that never answers holds nobody up for longer than it
+// may, and who fills the queue does not wait for it.
+func TestHanging(t *testing.T) {
+	r := newReceiver(t)
+	defer r.hang()()
 	s := newSmallSender(r.endpoint(), Patience{Request: 50 * time.Millisecond})
 	teller := newTestTeller()
 	spans := someSpans(teller, fewSpans+100, 1)
@@ -273,15 +278,7 @@ func TestAskedTooLong(t *testing.T) {
 // go when the time is up.
 func TestEndWithin(t *testing.T) {
 	r := newReceiver(t)
-	release := make(chan struct{})
-	r.answer = func(_ int, _ http.ResponseWriter, req *http.Request) bool {
-		select {
-		case <-release:
-		case <-req.Context().Done():
-		}
-		return true
-	}
-	defer close(release)
+	defer r.hang()()
 	s := newSmallSender(r.endpoint(), Patience{Request: time.Minute})
 	teller := newTestTeller()
 	s.EndWithin(100 * time.Millisecond)

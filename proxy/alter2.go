@@ -88,12 +88,7 @@ func (x *alter2) opened(st *stream) bool {
 
 // carry carries one stream.
 func (x *alter2) carry(st *stream, before, begun chan struct{}) {
-	next := sync.OnceFunc(func() { // streams are begun in the child's order, but for those that wait
-		if before != nil {
-			<-before
-		}
-		close(begun)
-	})
+	next := inOrder(before, begun) // streams are begun in the child's order, but for those that wait
 	defer next()
 	first, err := st.next()
 	if err != nil {

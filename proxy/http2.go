@@ -101,16 +101,21 @@ type asked struct {
 	before, begun                     chan struct{} // closed when the stream before, this one, has been begun at its server
 }
 
+// inOrder returns what closes after once before is closed, nil if nothing is before.
+func inOrder(before, after chan struct{}) func() {
+	return sync.OnceFunc(func() {
+		if before != nil {
+			<-before
+		}
+		close(after)
+	})
+}
+
 // carry carries one stream. Streams are begun at their server in the order in which
 // the child began them: before is closed when the one before has found its place in
 // that order, and routed is to be.
 func (c *crossing) carry(st *stream, before, routed chan struct{}) {
-	found := sync.OnceFunc(func() {
-		if before != nil {
-			<-before
-		}
-		close(routed)
-	})
+	found := inOrder(before, routed)
 	defer found()
 	first, err := st.next()
 	if err != nil {
